@@ -1,1 +1,54 @@
-export {};
+export { Device, type MemoryReport, type TensorOptions } from './device.js';
+export type { DType, HostData, StorageDType, TypedArrayOf } from './dtype.js';
+export {
+  DisposedError,
+  DTypeError,
+  OptionError,
+  OutOfMemoryError,
+  RangeOpError,
+  refuseUnknownOptions,
+  ShapeError,
+  UnrollError,
+  UnsupportedError,
+} from './errors.js';
+export { argmax } from './ops/argmax.js';
+export { attention } from './ops/attention.js';
+export { crossEntropy } from './ops/cross-entropy.js';
+export {
+  abs,
+  add,
+  affine,
+  div,
+  exp,
+  gelu,
+  log,
+  maximum,
+  minimum,
+  mul,
+  neg,
+  reciprocal,
+  relu,
+  rsqrt,
+  sigmoid,
+  silu,
+  sqrt,
+  square,
+  sub,
+  tanh,
+} from './ops/elementwise.js';
+export { concat, copy, permute, slice, split, transpose } from './ops/layout.js';
+export { type MatmulOptions, matmul, matvec } from './ops/matmul.js';
+export { type RandomOptions, randomRows } from './ops/random.js';
+export { logSumExp, max, mean, min, type ReduceOptions, sum } from './ops/reduce.js';
+export { reshape } from './ops/reshape.js';
+export { rmsNorm } from './ops/rms-norm.js';
+export { type RopeLayout, rope, ropeTable } from './ops/rope.js';
+export { gatherRows, scatterRows } from './ops/rows.js';
+export { siluMul } from './ops/silu-mul.js';
+export { softmax } from './ops/softmax.js';
+export { topK } from './ops/top-k.js';
+export { keep, tidy } from './scope.js';
+export { type Shape, showShape, sizeOf } from './shape.js';
+export { type MemoryKind, Tensor } from './tensor.js';
+export { type RandomStream, randomKey, threefry2x32 } from './threefry.js';
+export { disposeTree, forEachTensor, mapTensors } from './tree.js';

@@ -1,0 +1,1 @@
+export { CpuDevice, type CpuDeviceOptions, createCpuDevice } from './cpu/device.js';

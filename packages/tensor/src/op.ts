@@ -1,0 +1,70 @@
+import type { CpuContext } from './cpu/context.js';
+import type { Device } from './device.js';
+import type { DType, HostData } from './dtype.js';
+import { DTypeError, UnrollError } from './errors.js';
+import type { Samples } from './sample.js';
+import type { Shape } from './shape.js';
+import type { Tensor } from './tensor.js';
+
+export interface Spec {
+  readonly shape: Shape;
+  readonly dtype: DType;
+}
+
+/** An operand of a reference: plain host memory. */
+export interface HostOperand extends Spec {
+  readonly data: HostData;
+}
+
+/** One operation, all of it: what it accepts, what it means, how each device runs it, and what it is tested with. */
+export interface OpDef<A> {
+  readonly name: string;
+  /** The only validator: shapes and dtypes of the outputs, or a ShapeError or DTypeError. */
+  infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
+  /** The plainest correct loop: the definition that every device is compared with. Outputs are zeroed before. */
+  reference(inputs: readonly HostOperand[], attrs: A, outputs: readonly HostOperand[]): void;
+  /** Runs the WebAssembly kernels. */
+  cpu(context: CpuContext, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void;
+  /** Inputs and attributes for the conformance test and the bench. */
+  readonly samples: Samples<A>;
+  /** Index of the input that is overwritten; such an operation has no outputs. */
+  readonly mutates?: number;
+}
+
+/** An operation whose attributes are its own affair. */
+export type AnyOp = OpDef<unknown>;
+
+/** Typed identity. */
+export function defineOp<A>(op: OpDef<A>): OpDef<A> {
+  return op;
+}
+
+/** Checks the arguments, makes the outputs and runs the operation on the device of its inputs. Every operation on tensors goes through here. */
+export function apply<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?: Device): Tensor[] {
+  const device = on ?? inputs[0]?.device;
+  if (device === undefined) throw new UnrollError(`${op.name}: no input says which device to run on`);
+  for (const input of inputs) {
+    if (input.device !== device) throw new UnrollError(`${op.name}: inputs are on different devices; move them to one first`);
+  }
+  const outputs = op.infer(inputs, attrs).map((spec) => device.empty(spec.shape, spec.dtype));
+  try {
+    device.execute(op, inputs, attrs, outputs);
+  } catch (error) {
+    for (const output of outputs) output.dispose();
+    throw error;
+  }
+  return outputs;
+}
+
+/** `apply` for operations with one output. */
+export function apply1<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?: Device): Tensor {
+  return apply(op, inputs, attrs, on)[0]!;
+}
+
+/** Throws DTypeError unless the inputs have exactly these dtypes. */
+export function expectDTypes(who: string, inputs: readonly Spec[], dtypes: readonly DType[]): void {
+  dtypes.forEach((dtype, i) => {
+    const got = inputs[i]?.dtype;
+    if (got !== dtype) throw new DTypeError(`${who}: input ${i} must be ${dtype}; got ${got}`);
+  });
+}

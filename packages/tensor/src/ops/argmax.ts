@@ -1,0 +1,41 @@
+import { ShapeError } from '../errors.js';
+import { apply1, defineOp, expectDTypes } from '../op.js';
+import { given } from '../sample.js';
+import { showShape } from '../shape.js';
+import type { Tensor } from '../tensor.js';
+
+export const argmaxOp = defineOp<null>({
+  name: 'argmax',
+  infer(inputs) {
+    expectDTypes('argmax', inputs, ['f32']);
+    const { shape } = inputs[0]!;
+    const n = shape[shape.length - 1];
+    if (!n) throw new ShapeError(`argmax: the last axis must hold at least one value; got ${showShape(shape)}`);
+    return [{ shape: shape.slice(0, -1), dtype: 'i32' }];
+  },
+  reference([x], _, [y]) {
+    const n = x!.shape[x!.shape.length - 1]!;
+    for (let r = 0; r < y!.data.length; r++) {
+      const row = Array.from(x!.data.subarray(r * n, (r + 1) * n));
+      const nan = row.findIndex(Number.isNaN);
+      y!.data[r] = nan >= 0 ? nan : row.indexOf(Math.max(...row));
+    }
+  },
+  cpu(c, [x], _, [y]) {
+    const n = x!.shape[x!.shape.length - 1]!;
+    c.kernels.argmax(c.at(x!), c.at(y!), x!.size / n, n);
+  },
+  samples(g) {
+    const shapes = [[1], [g.int(1, 40)], [g.int(1, 5), g.int(1, 21)], [2, 3, 64], [0, 4]];
+    return [
+      ...shapes.map((shape) => ({ inputs: [g.f32(shape)], attrs: null })),
+      { inputs: [given([1, 5, 5, 0, Number.NaN, 9, Number.NaN, 1], [2, 4])], attrs: null },
+      { inputs: [given([Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY])], attrs: null },
+    ];
+  },
+});
+
+/** Index of the largest value along the last axis, (..., N) -> (...) i32; the first of equals, the first NaN where there is one. */
+export function argmax(x: Tensor): Tensor<'i32'> {
+  return apply1(argmaxOp, [x], null) as Tensor<'i32'>;
+}

@@ -1,0 +1,41 @@
+import type { AnyOp, OpDef } from '../op.js';
+import { argmaxOp } from './argmax.js';
+import { attentionOp } from './attention.js';
+import { crossEntropyOp } from './cross-entropy.js';
+import { binaryOps, unaryOps } from './elementwise.js';
+import { concatOp, copyOp, permuteOp, sliceOp } from './layout.js';
+import { matmulOp } from './matmul.js';
+import { randomRowsOp } from './random.js';
+import { reduceOp } from './reduce.js';
+import { rmsNormOp } from './rms-norm.js';
+import { ropeOp } from './rope.js';
+import { gatherRowsOp, scatterRowsOp } from './rows.js';
+import { siluMulOp } from './silu-mul.js';
+import { softmaxOp } from './softmax.js';
+import { topKOp } from './top-k.js';
+
+// An operation only ever meets its own samples, so that the list may forget what its attributes are.
+const erase = <A>(op: OpDef<A>): AnyOp => op as unknown as AnyOp;
+
+/** Every operation, for the conformance tests and the benches. */
+export const opList: readonly AnyOp[] = [
+  ...Object.values(unaryOps).map(erase),
+  ...Object.values(binaryOps).map(erase),
+  erase(argmaxOp),
+  erase(attentionOp),
+  erase(concatOp),
+  erase(copyOp),
+  erase(crossEntropyOp),
+  erase(gatherRowsOp),
+  erase(matmulOp),
+  erase(permuteOp),
+  erase(randomRowsOp),
+  erase(reduceOp),
+  erase(rmsNormOp),
+  erase(ropeOp),
+  erase(scatterRowsOp),
+  erase(siluMulOp),
+  erase(sliceOp),
+  erase(softmaxOp),
+  erase(topKOp),
+];

@@ -1,0 +1,140 @@
+import type { CpuContext } from '../cpu/context.js';
+import { refuseUnknownOptions, ShapeError } from '../errors.js';
+import { apply1, defineOp, expectDTypes, type HostOperand, type Spec } from '../op.js';
+import type { Sample } from '../sample.js';
+import { sameShape, showShape, sizeOf } from '../shape.js';
+import type { Tensor } from '../tensor.js';
+import { reshape } from './reshape.js';
+
+export interface MatmulOptions {
+  readonly transposeA?: boolean;
+  readonly transposeB?: boolean;
+}
+
+interface MatmulAttrs {
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+}
+
+interface Plan {
+  readonly batch: number;
+  readonly M: number;
+  readonly K: number;
+  readonly N: number;
+  /** b has no batch axes: all of them use the one matrix. */
+  readonly sharedB: boolean;
+}
+
+function plan(a: Spec, b: Spec, { transposeA, transposeB }: MatmulAttrs): Plan {
+  const show = () =>
+    `a=${showShape(a.shape)}${transposeA ? ' transposed' : ''} b=${showShape(b.shape)}${transposeB ? ' transposed' : ''}`;
+  if (a.shape.length < 2 || b.shape.length < 2) throw new ShapeError(`matmul: both inputs need at least two axes; ${show()}`);
+  const [a0, a1] = a.shape.slice(-2) as [number, number];
+  const [b0, b1] = b.shape.slice(-2) as [number, number];
+  const [M, K] = transposeA ? [a1, a0] : [a0, a1];
+  const [kb, N] = transposeB ? [b1, b0] : [b0, b1];
+  if (K !== kb) throw new ShapeError(`matmul: the inner axes must be equal, ${K} is not ${kb}; ${show()}`);
+  const batchA = a.shape.slice(0, -2);
+  const batchB = b.shape.slice(0, -2);
+  const sharedB = batchB.length === 0;
+  if (!sharedB && !sameShape(batchA, batchB)) {
+    throw new ShapeError(`matmul: the leading axes must be equal, or b must have none; ${show()}`);
+  }
+  const batch = sizeOf(batchA);
+  // Against one matrix, rows of all batches are rows of one product.
+  if (sharedB && !transposeA) return { batch: 1, M: batch * M, K, N, sharedB };
+  return { batch, M, K, N, sharedB };
+}
+
+function transposed(c: CpuContext, at: number, rows: number, cols: number): number {
+  const out = c.scratch(rows * cols * 4);
+  c.kernels.transpose(at, out, rows, cols);
+  return out;
+}
+
+export const matmulOp = defineOp<MatmulAttrs>({
+  name: 'matmul',
+  infer(inputs, attrs) {
+    expectDTypes('matmul', inputs, ['f32', 'f32']);
+    const [a, b] = inputs as [Spec, Spec];
+    const { N } = plan(a, b, attrs);
+    return [{ shape: [...a.shape.slice(0, -2), attrs.transposeA ? a.shape[a.shape.length - 1]! : a.shape[a.shape.length - 2]!, N], dtype: 'f32' }];
+  },
+  reference(inputs, attrs, [c]) {
+    const [a, b] = inputs as [HostOperand, HostOperand];
+    const { batch, M, K, N, sharedB } = plan(a, b, attrs);
+    for (let i = 0; i < batch * M * N; i++) {
+      const n = i % N;
+      const m = Math.floor(i / N) % M;
+      const z = Math.floor(i / (M * N));
+      let sum = 0;
+      for (let k = 0; k < K; k++) {
+        const x = a.data[z * M * K + (attrs.transposeA ? k * M + m : m * K + k)]!;
+        const y = b.data[(sharedB ? 0 : z) * K * N + (attrs.transposeB ? n * K + k : k * N + n)]!;
+        sum += x * y;
+      }
+      c!.data[i] = sum;
+    }
+  },
+  cpu(c, [a, b], attrs, [out]) {
+    const { batch, M, K, N, sharedB } = plan(a!, b!, attrs);
+    if (out!.size === 0) return;
+    const { kernels } = c;
+    // The kernels read both operands along k; another layout is turned first.
+    const shared = sharedB ? (attrs.transposeB ? c.at(b!) : transposed(c, c.at(b!), K, N)) : 0;
+    for (let z = 0; z < batch; z++) {
+      const start = c.at(a!) + z * M * K * 4;
+      const rowsA = attrs.transposeA ? transposed(c, start, K, M) : start;
+      const startB = c.at(b!) + z * K * N * 4;
+      const rowsB = sharedB ? shared : attrs.transposeB ? startB : transposed(c, startB, K, N);
+      const to = c.at(out!) + z * M * N * 4;
+      if (M === 1) kernels.matvec(rowsA, rowsB, to, K, N, 0, N);
+      else kernels.matmul(rowsA, rowsB, to, M, K, N, 0, N);
+    }
+  },
+  samples(g) {
+    const flags = [
+      [false, false],
+      [false, true],
+      [true, false],
+      [true, true],
+    ] as const;
+    const sizes = [[1, 1, 1], [1, g.int(1, 40), g.int(1, 40)], [2, 8, 4], [g.int(1, 9), g.int(1, 33), g.int(1, 19)], [0, 3, 4], [3, 0, 4], [3, 4, 0], [5, 67, 13]] as const;
+    const samples: Sample<MatmulAttrs>[] = [];
+    for (const [transposeA, transposeB] of flags) {
+      const make = (batchA: number[], batchB: number[], [M, K, N]: readonly [number, number, number] | readonly number[]) => {
+        const a = [...batchA, ...(transposeA ? [K!, M!] : [M!, K!])];
+        const b = [...batchB, ...(transposeB ? [N!, K!] : [K!, N!])];
+        samples.push({ inputs: [g.f32(a), g.f32(b)], attrs: { transposeA, transposeB }, absolute: 2e-5, relative: 1e-5 });
+      };
+      for (const size of sizes) make([], [], size);
+      make([2, 3], [], sizes[3]);
+      make([2, 3], [2, 3], sizes[3]);
+      make([0], [], sizes[3]);
+    }
+    return samples;
+  },
+});
+
+/**
+ * Matrix product of a (..., M, K) and b (..., K, N) -> (..., M, N); a flag reads the last two axes of its operand the other way round.
+ * b may have no leading axes: then one matrix serves all. The fast layout is `transposeB` with b (N, K), the layout of checkpoints.
+ * An output row has the same bits whatever the number of rows.
+ */
+export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor<'f32'> {
+  refuseUnknownOptions('matmul', options, ['transposeA', 'transposeB']);
+  return apply1(matmulOp, [a, b], { transposeA: options.transposeA ?? false, transposeB: options.transposeB ?? false }) as Tensor<'f32'>;
+}
+
+/** Product of w (N, K) and x (K) -> (N). */
+export function matvec(w: Tensor, x: Tensor): Tensor<'f32'> {
+  if (w.shape.length !== 2 || x.shape.length !== 1 || w.shape[1] !== x.shape[0]) {
+    throw new ShapeError(`matvec: w must be (N, K) and x (K); got w=${showShape(w.shape)} x=${showShape(x.shape)}`);
+  }
+  const row = reshape(x, [1, x.size]);
+  const y = matmul(row, w, { transposeB: true });
+  const out = reshape(y, [w.shape[0]!]);
+  row.dispose();
+  y.dispose();
+  return out;
+}

@@ -1,0 +1,92 @@
+import { refuseUnknownOptions, ShapeError } from '../errors.js';
+import { apply1, defineOp, expectDTypes, type Spec } from '../op.js';
+import { given } from '../sample.js';
+import { sameShape, showShape, sizeOf } from '../shape.js';
+import type { Tensor } from '../tensor.js';
+
+/** Which values turn together: (2i, 2i+1), or (i, i + D/2). */
+export type RopeLayout = 'interleaved' | 'half';
+
+interface RopeAttrs {
+  readonly layout: RopeLayout;
+}
+
+export const ropeOp = defineOp<RopeAttrs>({
+  name: 'rope',
+  infer(inputs) {
+    expectDTypes('rope', inputs, ['f32', 'f32', 'i32']);
+    const [x, table, positions] = inputs as [Spec, Spec, Spec];
+    const D = x.shape[x.shape.length - 1];
+    const fits =
+      x.shape.length >= 2 &&
+      D! % 2 === 0 &&
+      table.shape.length === 3 &&
+      table.shape[1] === D! / 2 &&
+      table.shape[2] === 2 &&
+      sameShape(positions.shape, x.shape.slice(0, -2));
+    if (!fits) {
+      throw new ShapeError(
+        `rope: x must be (..., H, D) with even D, table (P, D/2, 2), positions (...); got x=${showShape(x.shape)} table=${showShape(table.shape)} positions=${showShape(positions.shape)}`,
+      );
+    }
+    return [x];
+  },
+  reference([x, table, positions], { layout }, [y]) {
+    const [H, D] = x!.shape.slice(-2) as [number, number];
+    for (let n = 0; n < positions!.data.length; n++) {
+      const position = positions!.data[n]!;
+      const inside = position >= 0 && position < table!.shape[0]!;
+      for (let h = 0; h < H; h++) {
+        for (let i = 0; i < D / 2; i++) {
+          const row = (n * H + h) * D;
+          const [i0, i1] = layout === 'interleaved' ? [row + 2 * i, row + 2 * i + 1] : [row + i, row + i + D / 2];
+          const c = inside ? table!.data[(position * D) + 2 * i]! : 1;
+          const s = inside ? table!.data[(position * D) + 2 * i + 1]! : 0;
+          y!.data[i0] = x!.data[i0]! * c - x!.data[i1]! * s;
+          y!.data[i1] = x!.data[i0]! * s + x!.data[i1]! * c;
+        }
+      }
+    }
+  },
+  cpu(c, [x, table, positions], { layout }, [y]) {
+    if (x!.size === 0) return;
+    const [H, D] = x!.shape.slice(-2) as [number, number];
+    const N = sizeOf(positions!.shape);
+    c.kernels.rope(c.at(x!), c.at(table!), c.at(positions!), c.at(y!), N, H, D, table!.shape[0]!, Number(layout === 'interleaved'));
+  },
+  samples(g) {
+    const D = 2 * g.int(1, 9);
+    const table = () => g.f32([7, D / 2, 2], -1, 1);
+    return (['interleaved', 'half'] as const).flatMap((layout) => [
+      { inputs: [g.f32([2, 3, 4, D]), table(), g.i32([2, 3], 0, 6)], attrs: { layout }, absolute: 1e-6, relative: 1e-6 },
+      { inputs: [g.f32([3, 1, D]), table(), given([-1, 6, 7], [3], 'i32')], attrs: { layout }, absolute: 1e-6, relative: 1e-6 },
+      { inputs: [g.f32([0, 4, D]), table(), g.i32([0], 0, 6)], attrs: { layout } },
+    ]);
+  },
+});
+
+/**
+ * Rotary position embedding (Su et al. 2021) of x (..., H, D) at positions (...) i32, with cos and sin pairs from table (P, D/2, 2) (see `ropeTable`).
+ * A row whose position is outside 0..P-1, such as -1 for padding, is copied as it is.
+ */
+export function rope(x: Tensor, table: Tensor, positions: Tensor, options: { layout: RopeLayout }): Tensor<'f32'> {
+  refuseUnknownOptions('rope', options, ['layout']);
+  return apply1(ropeOp, [x, table, positions], options) as Tensor<'f32'>;
+}
+
+/**
+ * cos and sin of position * base^(-2i/D) as (P, D/2, 2), for P positions. Frequencies and angles are rounded to f32, as the models
+ * were trained with: float64 angles differ by up to 2e-4 near position 4000.
+ */
+export function ropeTable(positions: number, D: number, base: number): Float32Array {
+  const table = new Float32Array(positions * D);
+  for (let i = 0; i < D / 2; i++) {
+    const frequency = Math.fround(1 / Math.fround(base ** Math.fround((2 * i) / D)));
+    for (let p = 0; p < positions; p++) {
+      const angle = Math.fround(p * frequency);
+      table[p * D + 2 * i] = Math.cos(angle);
+      table[p * D + 2 * i + 1] = Math.sin(angle);
+    }
+  }
+  return table;
+}

@@ -1,0 +1,39 @@
+import { ShapeError } from '../errors.js';
+import { apply1, defineOp, expectDTypes } from '../op.js';
+import { showShape } from '../shape.js';
+import type { Tensor } from '../tensor.js';
+
+export const siluMulOp = defineOp<null>({
+  name: 'siluMul',
+  infer(inputs) {
+    expectDTypes('siluMul', inputs, ['f32']);
+    const { shape } = inputs[0]!;
+    const width = shape[shape.length - 1];
+    if (width === undefined || width % 2 !== 0) {
+      throw new ShapeError(`siluMul: the last axis holds gate and up halves and must be even; got ${showShape(shape)}`);
+    }
+    return [{ shape: [...shape.slice(0, -1), width / 2], dtype: 'f32' }];
+  },
+  reference([x], _, [y]) {
+    const half = y!.shape[y!.shape.length - 1]!;
+    for (let i = 0; i < y!.data.length; i++) {
+      const row = Math.floor(i / half) * 2 * half + (i % half);
+      const gate = x!.data[row]!;
+      y!.data[i] = (gate / (1 + Math.exp(-gate))) * x!.data[row + half]!;
+    }
+  },
+  cpu(c, [x], _, [y]) {
+    if (y!.size === 0) return;
+    const half = y!.shape[y!.shape.length - 1]!;
+    c.kernels.siluMul(c.at(x!), c.at(y!), y!.size / half, half);
+  },
+  samples(g) {
+    const shapes = [[2], [0, 8], [3, 0], [g.int(1, 5), 2 * g.int(1, 9)], [2, 3, 32]];
+    return shapes.map((shape) => ({ inputs: [g.f32(shape, -8, 8)], attrs: null, absolute: 1e-6, relative: 3e-6 }));
+  },
+});
+
+/** silu(gate) * up for x (..., 2 I) with the gate values first -> (..., I). */
+export function siluMul(x: Tensor): Tensor<'f32'> {
+  return apply1(siluMulOp, [x], null) as Tensor<'f32'>;
+}

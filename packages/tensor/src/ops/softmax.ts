@@ -1,0 +1,42 @@
+import { ShapeError } from '../errors.js';
+import { apply1, defineOp, expectDTypes } from '../op.js';
+import { given } from '../sample.js';
+import { showShape } from '../shape.js';
+import type { Tensor } from '../tensor.js';
+
+export const softmaxOp = defineOp<null>({
+  name: 'softmax',
+  infer(inputs) {
+    expectDTypes('softmax', inputs, ['f32']);
+    if (inputs[0]!.shape.length === 0) throw new ShapeError(`softmax: needs at least one axis; got ${showShape([])}`);
+    return [inputs[0]!];
+  },
+  reference([x], _, [y]) {
+    const n = x!.shape[x!.shape.length - 1]!;
+    for (let start = 0; start < x!.data.length; start += n) {
+      let max = Number.NEGATIVE_INFINITY;
+      for (let i = 0; i < n; i++) max = Math.max(max, x!.data[start + i]!);
+      let sum = 0;
+      for (let i = 0; i < n; i++) sum += Math.exp(x!.data[start + i]! - max);
+      for (let i = 0; i < n; i++) y!.data[start + i] = Math.exp(x!.data[start + i]! - max) / sum;
+    }
+  },
+  cpu(c, [x], _, [y]) {
+    if (x!.size === 0) return;
+    const n = x!.shape[x!.shape.length - 1]!;
+    c.kernels.softmax(c.at(x!), c.at(y!), x!.size / n, n);
+  },
+  samples(g) {
+    const shapes = [[1], [g.int(1, 40)], [g.int(1, 5), g.int(1, 21)], [2, 3, 64], [0, 4], [3, 0]];
+    const close = { attrs: null, absolute: 1e-6, relative: 5e-6 };
+    return [
+      ...shapes.map((shape) => ({ inputs: [g.f32(shape, -30, 30)], ...close })),
+      { inputs: [given([Number.NEGATIVE_INFINITY, 1, 2, Number.NEGATIVE_INFINITY, 3])], ...close },
+    ];
+  },
+});
+
+/** exp(x) / sum(exp(x)) over the last axis, shifted by the row's maximum. */
+export function softmax(x: Tensor): Tensor<'f32'> {
+  return apply1(softmaxOp, [x], null) as Tensor<'f32'>;
+}

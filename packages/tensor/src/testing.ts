@@ -1,0 +1,80 @@
+import type { Device } from './device.js';
+import { allocateHost, type HostData } from './dtype.js';
+import { UnrollError } from './errors.js';
+import { type AnyOp, apply, type OpDef } from './op.js';
+import { opList } from './ops/list.js';
+import { Generate, type Sample } from './sample.js';
+import { showShape, sizeOf } from './shape.js';
+import type { Tensor } from './tensor.js';
+
+export { type AnyOp, defineOp, type OpDef } from './op.js';
+export { opList } from './ops/list.js';
+export { Generate, given, type Sample, type SampleInput } from './sample.js';
+
+export interface Mismatch {
+  readonly op: string;
+  readonly sample: number;
+  readonly message: string;
+}
+
+/** |a - b| within the sample's tolerance; NaN equals NaN, infinities must be equal. */
+function close(actual: number, expected: number, absolute: number, relative: number): boolean {
+  if (Number.isNaN(expected) || Number.isNaN(actual)) return Number.isNaN(expected) && Number.isNaN(actual);
+  if (!Number.isFinite(expected) || !Number.isFinite(actual)) return actual === expected;
+  return Math.abs(actual - expected) <= absolute + relative * Math.abs(expected);
+}
+
+function firstDifference(actual: HostData, expected: HostData, sample: Sample<unknown>): string | undefined {
+  for (let i = 0; i < expected.length; i++) {
+    if (!close(actual[i]!, expected[i]!, sample.absolute ?? 0, sample.relative ?? 0)) {
+      return `value ${i} is ${actual[i]}, the reference gives ${expected[i]}`;
+    }
+  }
+  return actual.length === expected.length ? undefined : `${actual.length} values, the reference gives ${expected.length}`;
+}
+
+/** What the plain reference of an operation gives for a sample: its outputs, or the overwritten input. */
+export function referenceOutputs<A>(op: OpDef<A>, sample: Sample<A>): HostData[] {
+  const inputs = sample.inputs.map((input) => ({ ...input, data: input.data.slice() }));
+  const outputs = op.infer(inputs, sample.attrs).map((spec) => ({ ...spec, data: allocateHost(spec.dtype, sizeOf(spec.shape)) }));
+  op.reference(inputs, sample.attrs, outputs);
+  return op.mutates === undefined ? outputs.map((output) => output.data) : [inputs[op.mutates]!.data];
+}
+
+async function runSample<A>(device: Device, op: OpDef<A>, sample: Sample<A>): Promise<string | undefined> {
+  const before = device.memory().buffers;
+  const inputs: Tensor[] = sample.inputs.map((input) => device.tensor(input.data, input.shape, { dtype: input.dtype }));
+  const outputs = apply(op, inputs, sample.attrs, device);
+  const made = device.memory().buffers - before - inputs.length;
+  if (made !== outputs.length) return `${made} buffers are live beyond the inputs; ${outputs.length} outputs were made`;
+  const compared = op.mutates === undefined ? outputs : [inputs[op.mutates]!];
+  const expected = referenceOutputs(op, sample);
+  for (const [i, tensor] of compared.entries()) {
+    const difference = firstDifference(await tensor.data(), expected[i]!, sample);
+    if (difference !== undefined) return `output ${i}: ${difference}`;
+  }
+  for (const tensor of [...outputs, ...inputs]) tensor.dispose();
+  return device.memory().buffers === before ? undefined : `${device.memory().buffers - before} buffers are live after all was disposed`;
+}
+
+/** Runs the samples of one operation on a device against its reference. */
+export async function conform(device: Device, op: AnyOp, seed: number): Promise<Mismatch[]> {
+  const mismatches: Mismatch[] = [];
+  const samples = op.samples(new Generate(seed));
+  if (samples.length === 0) throw new UnrollError(`conform: ${op.name} has no samples`);
+  for (const [i, sample] of samples.entries()) {
+    const message = await runSample(device, op, sample);
+    if (message !== undefined) {
+      const shapes = sample.inputs.map((input) => showShape(input.shape)).join(' ');
+      mismatches.push({ op: op.name, sample: i, message: `${message}; inputs ${shapes}, attrs ${JSON.stringify(sample.attrs)}, seed ${seed}` });
+    }
+  }
+  return mismatches;
+}
+
+/** `conform` over the whole operation list. */
+export async function conformAll(device: Device, seed: number): Promise<Mismatch[]> {
+  const mismatches: Mismatch[] = [];
+  for (const op of opList) mismatches.push(...(await conform(device, op, seed)));
+  return mismatches;
+}
