@@ -1,0 +1,93 @@
+import { OptionError } from '@unroll/tensor';
+
+/** How many layers each part of a model has. */
+export interface LayerCounts {
+  readonly prelude: number;
+  readonly core: number;
+  readonly coda: number;
+}
+
+/** One run of one layer for one pass: loop counts from 0 and is 0 outside the core. */
+export interface LayerCall {
+  readonly part: 'prelude' | 'core' | 'coda';
+  readonly loop: number;
+  readonly layer: number;
+}
+
+/**
+ * How many slots loops keep.
+ * - `all`: each layer call has its own;
+ * - `modulo`: call number c of the core writes slot c mod calls (newest write wins); `calls` must be a multiple of the core's layers;
+ * - `div`: `calls` consecutive calls share a slot;
+ * - `anchor`: the first 8 loops have their own, all later loops reuse one further loop's.
+ */
+export type Compression = { readonly kind: 'all' } | { readonly kind: 'modulo' | 'div'; readonly calls: number } | { readonly kind: 'anchor' };
+
+/**
+ * Which slot of an earlier token a query in slot x reads.
+ * - `own`: x; every token must have it, so all tokens need the same depth;
+ * - `latest`: the deepest slot <= x of the same layer that the token has;
+ * - `always-last`: the deepest slot of the same layer, even deeper than x;
+ * - `skip`: x; tokens without it are not seen.
+ */
+export type Lookup = 'own' | 'latest' | 'always-last' | 'skip';
+
+export interface KVPolicy {
+  readonly lookup: Lookup;
+  readonly compression: Compression;
+}
+
+export const fullPolicy: KVPolicy = { lookup: 'own', compression: { kind: 'all' } };
+
+const anchorLoops = 8;
+
+/** Slot of a layer call: prelude 0.., core from `counts.prelude` on, coda negative. The source of the rules is the model's published cache. */
+export function slotOf(policy: KVPolicy, counts: LayerCounts, call: LayerCall): number {
+  if (call.part === 'prelude') return call.layer;
+  if (call.part === 'coda') return -1 - call.layer;
+  const number = call.loop * counts.core + call.layer;
+  const { compression } = policy;
+  switch (compression.kind) {
+    case 'all':
+      return counts.prelude + number;
+    case 'modulo':
+      return counts.prelude + (number % compression.calls);
+    case 'div':
+      return counts.prelude + Math.floor(number / compression.calls);
+    case 'anchor':
+      return counts.prelude + (call.loop < anchorLoops ? number : anchorLoops * counts.core + call.layer);
+  }
+}
+
+/** Throws OptionError when a policy cannot work for a model with these layers. */
+export function checkPolicy(policy: KVPolicy, counts: LayerCounts): void {
+  const { compression } = policy;
+  if (compression.kind !== 'modulo' && compression.kind !== 'div') return;
+  const { calls } = compression;
+  if (!Number.isInteger(calls) || calls < 1) throw new OptionError(`KV policy: ${compression.kind} needs a whole number of layer calls from 1; got ${calls}`);
+  if (compression.kind === 'modulo' && calls % counts.core !== 0) {
+    throw new OptionError(
+      `KV policy: modulo ${calls} is not a multiple of the core's ${counts.core} layers, so layers would read each other's keys; use ${counts.core} for one loop's budget, ${2 * counts.core} for two`,
+    );
+  }
+}
+
+/**
+ * Reads the reference's names: `full`, `latest-m4`, `available-m4`, `always-last-m4`, `skip`, each alone or followed by
+ * `-compress-sN`, `-compress-rN` or `-compress-anchor`; `compress-...` alone reads its own slot. The number after `m` is ignored:
+ * it is the core's layer count, which the model knows. Throws OptionError for any other name.
+ */
+export function parseKVPolicy(name: string): KVPolicy {
+  const match = /^(?:(full|skip|(?:latest|available|always-last)(?:-m\d+)?)(?:-(?=compress))?)?(?:compress-(?:([sr])(\d+)|(anchor)\d*))?$/.exec(name);
+  if (match === null || name === '') {
+    throw new OptionError(
+      `unknown KV policy "${name}"; use full, latest, available, always-last or skip, with -compress-sN, -compress-rN or -compress-anchor behind it or alone`,
+    );
+  }
+  const [, lookup = 'full', kind, calls, anchor] = match;
+  const base = lookup.replace(/-m\d+$/, '');
+  const compression: Compression =
+    anchor !== undefined ? { kind: 'anchor' } : kind === undefined ? { kind: 'all' } : { kind: kind === 's' ? 'modulo' : 'div', calls: Number(calls) };
+  const lookups: Record<string, Lookup> = { full: 'own', latest: 'latest', available: 'latest', 'always-last': 'always-last', skip: 'skip' };
+  return { lookup: lookups[base]!, compression };
+}

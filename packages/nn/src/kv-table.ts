@@ -1,0 +1,96 @@
+import { OptionError, UnrollError } from '@unroll/tensor';
+import type { LayerCounts, Lookup } from './kv-policy.js';
+
+/** The pool rows of one sequence: for each slot, the row of each position, -1 where the token never wrote that slot. */
+export class KeyTable {
+  length = 0;
+  readonly #rows = new Map<number, Int32Array>();
+
+  constructor(readonly layers: LayerCounts) {}
+
+  slots(): number[] {
+    return [...this.#rows].filter(([, rows]) => rows.some((row) => row >= 0)).map(([slot]) => slot);
+  }
+
+  /** The length after a pass over these positions. Throws OptionError for gaps or beyond the context. */
+  lengthWith(positions: Int32Array, contextLength: number): number {
+    let next = this.length;
+    let previous = -1;
+    for (const position of positions) {
+      if (position < 0) continue;
+      if (position > next || (previous >= 0 && position !== previous + 1)) {
+        throw new OptionError(`KVCache: positions must follow each other without gaps; got ${position} after ${previous < 0 ? next - 1 : previous}`);
+      }
+      if (position >= contextLength) {
+        throw new OptionError(`KVCache: position ${position} is beyond the context of ${contextLength} tokens; shorten the prompt or ask for fewer tokens`);
+      }
+      next = Math.max(next, position + 1);
+      previous = position;
+    }
+    return next;
+  }
+
+  /** The row that a position writes in a slot, a new one if it has none. */
+  claim(slot: number, position: number, newRow: () => number): number {
+    let rows = this.#rows.get(slot);
+    if (rows === undefined || rows.length <= position) {
+      const longer = new Int32Array(Math.max(16, 2 * position)).fill(-1);
+      if (rows !== undefined) longer.set(rows);
+      rows = longer;
+      this.#rows.set(slot, rows);
+    }
+    if (rows[position]! < 0) rows[position] = newRow();
+    return rows[position]!;
+  }
+
+  /** Fills `out` with the rows that a query in `slot` reads of each position. Throws UnrollError when `own` misses one. */
+  read(slot: number, lookup: Lookup, core: boolean, out: Int32Array): void {
+    const own = this.#rows.get(slot);
+    if (core && (lookup === 'latest' || lookup === 'always-last')) {
+      const slots = this.#sameLayer(slot, lookup === 'latest' ? slot : Number.POSITIVE_INFINITY);
+      for (let p = 0; p < this.length; p++) {
+        for (const rows of slots) {
+          const row = rows[p] ?? -1;
+          if (row >= 0) {
+            out[p] = row;
+            break;
+          }
+        }
+      }
+      return;
+    }
+    for (let p = 0; p < this.length; p++) {
+      const row = own?.[p] ?? -1;
+      if (row < 0 && !(core && lookup === 'skip')) {
+        throw new UnrollError(
+          `KVCache: the token at position ${p} has no keys in slot ${slot}: its depth was smaller; the policy "full" needs one depth for all tokens, use latest, always-last or skip`,
+        );
+      }
+      out[p] = row;
+    }
+  }
+
+  /** Gives back the rows of the positions from `length` on. */
+  truncate(length: number): number[] {
+    if (length >= this.length) return [];
+    const freed: number[] = [];
+    for (const rows of this.#rows.values()) {
+      for (let p = length; p < Math.min(this.length, rows.length); p++) {
+        if (rows[p]! >= 0) freed.push(rows[p]!);
+        rows[p] = -1;
+      }
+    }
+    this.length = length;
+    return freed;
+  }
+
+  /** Rows of the core's slots of one layer up to `most`, the deepest first. */
+  #sameLayer(slot: number, most: number): Int32Array[] {
+    const { prelude, core } = this.layers;
+    const layer = (slot - prelude) % core;
+    return [...this.#rows]
+      .filter(([other]) => other >= prelude && other <= most && (other - prelude) % core === layer)
+      .sort(([a], [b]) => b - a)
+      .map(([, rows]) => rows);
+  }
+}

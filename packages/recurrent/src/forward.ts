@@ -1,0 +1,94 @@
+import { type KVCache, type Pass, uncachedPass } from '@unroll/nn';
+import { OptionError, refuseUnknownOptions, type Tensor, tidy } from '@unroll/tensor';
+import { checkRecurrences } from './config.js';
+import type { InitialState, RecurrentModel } from './model.js';
+
+export interface ForwardOptions {
+  /** Depth r; the model's mean when absent. */
+  readonly recurrences?: number;
+  readonly initialState?: InitialState;
+  /** Appends to this cache; without one, queries see the tokens of this call alone. */
+  readonly cache?: KVCache;
+  /** (B, T) row by row, -1 for padding; each sequence goes on where the cache ends when absent. */
+  readonly positions?: Int32Array;
+}
+
+/** Token rows of equal length as one array; throws OptionError for rows of other lengths or none. */
+function flatten(tokens: readonly (readonly number[])[]): { flat: Int32Array; batch: number; length: number } {
+  const length = tokens[0]?.length ?? 0;
+  if (length === 0) throw new OptionError('forward: needs at least one token');
+  const other = tokens.findIndex((row) => row.length !== length);
+  if (other >= 0) throw new OptionError(`forward: all rows must have ${length} tokens; row ${other} has ${tokens[other]!.length}. Pad on the left and give positions -1 there`);
+  return { flat: Int32Array.from(tokens.flat()), batch: tokens.length, length };
+}
+
+/** Opens a pass and puts the tokens (B, T) on the device. */
+export function beginPass(model: RecurrentModel, tokens: readonly (readonly number[])[], options: Pick<ForwardOptions, 'cache' | 'positions'>): { pass: Pass; input: Tensor } {
+  const { flat, batch, length } = flatten(tokens);
+  const { cache } = options;
+  const positions = options.positions ?? Int32Array.from(flat, (_, i) => (cache?.length(Math.floor(i / length)) ?? 0) + (i % length));
+  if (positions.length !== flat.length) throw new OptionError(`forward: ${positions.length} positions for ${flat.length} tokens`);
+  const beyond = positions.find((position) => position >= model.contextLength);
+  if (beyond !== undefined) {
+    throw new OptionError(`forward: position ${beyond} is beyond the context of ${model.contextLength} tokens; shorten the input`);
+  }
+  const pass = cache === undefined ? uncachedPass(model.device, batch, positions) : cache.begin(positions, batch);
+  return { pass, input: model.device.tensor(flat, [batch, length], { dtype: 'i32' }) };
+}
+
+/**
+ * Logits (B, T, V) after r recurrences: the one forward for training-like, prefill and decode calls. The caller disposes the result.
+ * Throws OptionError for bad depths, ragged rows or positions beyond the context.
+ */
+export function forward(model: RecurrentModel, tokens: readonly (readonly number[])[], options: ForwardOptions = {}): Tensor {
+  refuseUnknownOptions('forward', options, ['recurrences', 'initialState', 'cache', 'positions']);
+  const r = options.recurrences ?? model.meanRecurrence;
+  checkRecurrences('forward', r);
+  return tidy(model.device, () => {
+    const { pass, input } = beginPass(model, tokens, options);
+    try {
+      const e = model.prelude(input, pass);
+      let state = model.initialState(pass, options.initialState);
+      for (let loop = 0; loop < r; loop++) {
+        const next = model.step(e, state, loop, pass);
+        if (state !== options.initialState) state.dispose();
+        state = next;
+      }
+      return model.readout(state, pass);
+    } finally {
+      pass.dispose();
+    }
+  });
+}
+
+/**
+ * The latent state s_1, s_2, ... (B, T, C), before ln_f, after every recurrence, for as long as the caller goes on, at most `recurrences`
+ * times. Each state is the iterator's: it is freed when the next one is asked for, so read or copy it first.
+ */
+export async function* latentStates(
+  model: RecurrentModel,
+  tokens: readonly (readonly number[])[],
+  options: ForwardOptions = {},
+): AsyncGenerator<{ readonly recurrence: number; readonly state: Tensor; readonly pass: Pass }> {
+  refuseUnknownOptions('latentStates', options, ['recurrences', 'initialState', 'cache', 'positions']);
+  const r = options.recurrences ?? model.meanRecurrence;
+  checkRecurrences('latentStates', r);
+  const { pass, input } = beginPass(model, tokens, options);
+  const owned: Tensor[] = [input];
+  try {
+    const e = model.prelude(input, pass);
+    owned.push(e);
+    let state = model.initialState(pass, options.initialState);
+    let mine = state !== options.initialState;
+    for (let loop = 0; loop < r; loop++) {
+      const next = model.step(e, state, loop, pass);
+      if (mine) state.dispose();
+      [state, mine] = [next, true];
+      owned[2] = state;
+      yield { recurrence: loop + 1, state, pass };
+    }
+  } finally {
+    for (const tensor of owned) tensor.dispose();
+    pass.dispose();
+  }
+}

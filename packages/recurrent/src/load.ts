@@ -1,0 +1,20 @@
+import { type Device, UnrollError } from '@unroll/tensor';
+import { type ParseConfigOptions, parseRecurrentConfig } from './config.js';
+import { RecurrentModel } from './model.js';
+import { type LoadParamsOptions, loadParams, type TensorSource } from './params.js';
+
+export interface LoadModelOptions extends LoadParamsOptions, ParseConfigOptions {
+  readonly device: Device;
+  /** The parsed `config.json`. */
+  readonly config: unknown;
+  /** The checkpoint's tensors. */
+  readonly weights: TensorSource;
+}
+
+/** A model from a checkpoint in the public layout. Throws ConfigError or ParamsError, with nothing left on the device. */
+export async function loadRecurrentModel(options: LoadModelOptions): Promise<RecurrentModel> {
+  const { device, weights } = options;
+  if (device === undefined || weights === undefined) throw new UnrollError('loadRecurrentModel: needs device, config and weights');
+  const config = parseRecurrentConfig(options.config, options);
+  return new RecurrentModel(device, config, await loadParams(device, config, weights, options));
+}

@@ -1,0 +1,196 @@
+import { embedding, gatedMlp, KVCache, type KVPolicy, type LayerCall, linear, type Pass } from '@unroll/nn';
+import {
+  add,
+  attention,
+  concat,
+  type Device,
+  disposeTree,
+  OptionError,
+  randomKey,
+  randomRows,
+  refuseUnknownOptions,
+  reshape,
+  rmsNorm,
+  rope,
+  ropeTable,
+  ShapeError,
+  showShape,
+  slice,
+  split,
+  type Tensor,
+  tidy,
+} from '@unroll/tensor';
+import { headDim, type RecurrentConfig } from './config.js';
+import type { BlockParams, RecurrentParams } from './params.js';
+
+// The recurrent-depth model of Geiping et al. 2025 (arXiv 2502.05171) as its public checkpoint runs it:
+//   e      = prelude(wte[tokens] * sqrt(C))
+//   s_0    = truncated normal, keyed by (seed, position, channel)
+//   s_i    = core(adapter([s_{i-1} ; e]))
+//   logits = head(ln_f(coda(ln_f(s_r))))
+// Letters: B batch, T query length, C width, H heads, D head size, V vocabulary, r recurrences.
+
+/** Where the initial state comes from: drawn by seed (one, or one for each sequence) and scaled, 0 giving zeros; or given, (B, T, C). */
+export type InitialState = { readonly seed?: number | readonly number[]; readonly scale?: number } | Tensor;
+
+/** The parts of a model that a variant may replace. */
+export interface RecurrentParts {
+  /** How a step sees the input: state and e (B, T, C) -> (B, T, C). */
+  readonly inject: (model: RecurrentModel, state: Tensor, e: Tensor) => Tensor;
+  readonly block: (model: RecurrentModel, params: BlockParams, x: Tensor, call: LayerCall, pass: Pass) => Tensor;
+}
+
+/** adapter([s ; e]), the state first. */
+export function concatInjection(model: RecurrentModel, state: Tensor, e: Tensor): Tensor {
+  return linear(model.params.transformer.adapter, concat([state, e], -1));
+}
+
+/** Causal self-attention of x (B, T, C) over what the pass may read, with q and k biases and rotary positions. */
+export function selfAttention(model: RecurrentModel, params: BlockParams['attn'], x: Tensor, call: LayerCall, pass: Pass): Tensor {
+  const { heads: H, kvHeads: Hk } = model.config;
+  const D = headDim(model.config);
+  const [B, T] = [pass.batch, pass.length];
+  const [q0, k0, v0] = split(linear(params.Wqkv, x), -1, [H * D, Hk * D, Hk * D]) as [Tensor, Tensor, Tensor];
+  const rotate = (projected: Tensor, kind: 0 | 1, n: number) => {
+    const byHead = reshape(projected, [B, T, n, D]);
+    const biased = params.qk_bias === undefined ? byHead : add(byHead, slice(params.qk_bias, 0, kind, kind + 1));
+    return rope(biased, model.rope, pass.positionTensor, { layout: 'interleaved' });
+  };
+  const keys = pass.keys(call, rotate(k0, 1, Hk), reshape(v0, [B, T, Hk, D]));
+  const mixed = attention(rotate(q0, 0, H), keys.k, keys.v, keys.keyRows, keys.visible);
+  return linear(params.proj, reshape(mixed, [B, T, H * D]));
+}
+
+/** The sandwich block: the norms behind attention and MLP sit on the residual sum. */
+export function sandwichBlock(model: RecurrentModel, params: BlockParams, x: Tensor, call: LayerCall, pass: Pass): Tensor {
+  const norm = (weights: { weight: Tensor }, input: Tensor) => rmsNorm(input, weights.weight, { eps: model.config.normEps });
+  const y = norm(params.norm_2, add(x, selfAttention(model, params.attn, norm(params.norm_1, x), call, pass)));
+  return norm(params.norm_4, add(y, gatedMlp(params.mlp, norm(params.norm_3, y))));
+}
+
+/**
+ * A model: its parameters on a device, and the four functions that every decoding strategy is made of. It owns the parameters (disposed
+ * with it), never the device. The functions run inside `tidy` and return tensors that the caller, or the scope around, owns.
+ */
+export class RecurrentModel {
+  readonly device: Device;
+  readonly config: RecurrentConfig;
+  readonly params: RecurrentParams;
+  readonly parts: RecurrentParts;
+  /** (P, D/2, 2) cos and sin. */
+  readonly rope: Tensor;
+
+  constructor(device: Device, config: RecurrentConfig, params: RecurrentParams, parts: Partial<RecurrentParts> = {}) {
+    refuseUnknownOptions('RecurrentModel', parts, ['inject', 'block']);
+    this.device = device;
+    this.config = config;
+    this.params = params;
+    this.parts = { inject: concatInjection, block: sandwichBlock, ...parts };
+    const { contextLength, ropeBase } = config;
+    const D = headDim(config);
+    this.rope = device.tensor(ropeTable(contextLength, D, ropeBase), [contextLength, D / 2, 2], { memory: 'weights' });
+  }
+
+  get vocabularySize(): number {
+    return this.config.vocabularySize;
+  }
+
+  get contextLength(): number {
+    return this.config.contextLength;
+  }
+
+  get meanRecurrence(): number {
+    return this.config.meanRecurrence;
+  }
+
+  /** An empty cache for `batch` sequences. The caller disposes it. */
+  createCache(options: { readonly batch?: number; readonly policy?: KVPolicy } = {}): KVCache {
+    refuseUnknownOptions('createCache', options, ['batch', 'policy']);
+    const { config, device } = this;
+    const layers = { prelude: config.preludeLayers, core: config.coreLayers, coda: config.codaLayers };
+    return new KVCache({ device, layers, kvHeads: config.kvHeads, headDim: headDim(config), contextLength: config.contextLength, ...options });
+  }
+
+  /** e (B, T, C) of tokens (B, T) i32. Throws RangeOpError for a token outside the vocabulary. */
+  prelude(tokens: Tensor, pass: Pass): Tensor {
+    this.#checkShape('prelude', tokens, [pass.batch, pass.length]);
+    const { wte, prelude } = this.params.transformer;
+    return tidy(this.device, () => {
+      let x = embedding(wte, tokens, Math.sqrt(this.config.width));
+      prelude.forEach((params, layer) => {
+        x = this.parts.block(this, params, x, { part: 'prelude', loop: 0, layer }, pass);
+      });
+      return x;
+    });
+  }
+
+  /**
+   * s_0 (B, T, C): a normal of variance 2/5 cut at 3 standard deviations ("like-init": variance 2/(5C), times the embedding's sqrt(C)),
+   * drawn by (seed, position, channel), so that neither chunks nor batches change it.
+   */
+  initialState(pass: Pass, from: InitialState = {}): Tensor {
+    const { width: C } = this.config;
+    const shape = [pass.batch, pass.length, C];
+    if ('storage' in from) {
+      this.#checkShape('initialState', from, shape);
+      return from;
+    }
+    refuseUnknownOptions('initialState', from, ['seed', 'scale']);
+    const { seed = 0, scale = 1 } = from;
+    if (!(scale >= 0 && scale <= 1e6)) throw new OptionError(`initialState: scale must be from 0 (zeros) to 1e6; got ${scale}`);
+    const seeds = typeof seed === 'number' ? new Array<number>(pass.batch).fill(seed) : seed;
+    if (seeds.length !== pass.batch) throw new OptionError(`initialState: ${seeds.length} seeds for a batch of ${pass.batch}; give one, or one for each sequence`);
+    const words = seeds.map((one) => randomKey(one, 'state'));
+    if (scale === 0) return this.device.zeros(shape);
+    return tidy(this.device, () => {
+      const keys = new Int32Array(pass.batch * pass.length * 2);
+      for (let i = 0; i < keys.length; i++) keys[i] = words[Math.floor(i / (2 * pass.length))]![i % 2]!;
+      const keyTensor = this.device.tensor(keys, [pass.batch, pass.length, 2], { dtype: 'i32' });
+      return randomRows(keyTensor, pass.positionTensor, { distribution: 'truncatedNormal', width: C, std: Math.sqrt(2 / 5) * scale, bound: 3 });
+    });
+  }
+
+  /** s_{i+1} (B, T, C) of s_i and e; `loop` i counts from 0. */
+  step(e: Tensor, state: Tensor, loop: number, pass: Pass): Tensor {
+    this.#checkShape('step: state', state, e.shape);
+    return tidy(this.device, () => {
+      let x = this.parts.inject(this, state, e);
+      this.params.transformer.core_block.forEach((params, layer) => {
+        x = this.parts.block(this, params, x, { part: 'core', loop, layer }, pass);
+      });
+      return x;
+    });
+  }
+
+  /** ln_f(s_r) (B, T, C): what enters the coda. */
+  normState(state: Tensor): Tensor {
+    return rmsNorm(state, this.params.transformer.ln_f.weight, { eps: this.config.normEps });
+  }
+
+  /** Logits of s_r: (B, T, V), or (B, 1, V) of the last position alone. The coda runs over all positions, whose keys later tokens read. */
+  readout(state: Tensor, pass: Pass, options: { readonly positions?: 'all' | 'last' } = {}): Tensor {
+    refuseUnknownOptions('readout', options, ['positions']);
+    const { coda, wte } = this.params.transformer;
+    return tidy(this.device, () => {
+      let x = this.normState(state);
+      coda.forEach((params, layer) => {
+        x = this.parts.block(this, params, x, { part: 'coda', loop: 0, layer }, pass);
+      });
+      const read = options.positions === 'last' ? slice(x, 1, pass.length - 1, pass.length) : x;
+      return linear(this.params.lm_head ?? wte, this.normState(read));
+    });
+  }
+
+  dispose(): void {
+    disposeTree(this.params);
+    this.rope.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #checkShape(who: string, tensor: Tensor, shape: readonly number[]): void {
+    if (showShape(tensor.shape) !== showShape(shape)) throw new ShapeError(`${who}: must be ${showShape(shape)}; got ${showShape(tensor.shape)}`);
+  }
+}
