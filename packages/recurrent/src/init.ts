@@ -1,0 +1,31 @@
+import { constant, truncatedNormal } from '@unroll/nn';
+import { type Device, disposeTree, type Tensor } from '@unroll/tensor';
+import type { RecurrentConfig } from './config.js';
+import { parameterShapes, paramsFromNames, type RecurrentParams } from './params.js';
+
+/**
+ * Parameters of an untrained model, as the paper starts (arXiv 2502.05171, section 3.2, after Takase et al. 2023): matrices and embedding
+ * truncated normal of variance 2 / (5 C), output projections 1 / (5 C L) with L = prelude + mean recurrence * core + coda layers run,
+ * norms 1, biases 0. A function of (config, seed) alone.
+ */
+export function initParams(device: Device, config: RecurrentConfig, options: { readonly seed: number }): RecurrentParams {
+  const C = config.width;
+  const L = config.preludeLayers + config.meanRecurrence * config.coreLayers + config.codaLayers;
+  const tensors = new Map<string, Tensor>();
+  try {
+    let index = 0;
+    for (const [name, shape] of parameterShapes(config)) {
+      if (name.endsWith('qk_bias')) tensors.set(name, constant(device, shape, 0));
+      else if (shape.length === 1) tensors.set(name, constant(device, shape, 1));
+      else {
+        const output = name.endsWith('.proj.weight');
+        tensors.set(name, truncatedNormal(device, shape, { std: Math.sqrt(output ? 1 / (5 * C * L) : 2 / (5 * C)), seed: options.seed, index }));
+      }
+      index++;
+    }
+    return paramsFromNames(tensors);
+  } catch (error) {
+    disposeTree(tensors);
+    throw error;
+  }
+}
