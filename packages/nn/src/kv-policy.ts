@@ -78,7 +78,7 @@ export function checkPolicy(policy: KVPolicy, counts: LayerCounts): void {
  * it is the core's layer count, which the model knows. Throws OptionError for any other name.
  */
 export function parseKVPolicy(name: string): KVPolicy {
-  const match = /^(?:(full|skip|(?:latest|available|always-last)(?:-m\d+)?)(?:-(?=compress))?)?(?:compress-(?:([sr])(\d+)|(anchor)\d*))?$/.exec(name);
+  const match = /^(?:(full|skip|(?:latest|available|always-last)(?:-m\d+)?)(?:-(?=compress)|$))?(?:compress-(?:([sr])(\d+)|(anchor)\d*))?$/.exec(name);
   if (match === null || name === '') {
     throw new OptionError(
       `unknown KV policy "${name}"; use full, latest, available, always-last or skip, with -compress-sN, -compress-rN or -compress-anchor behind it or alone`,

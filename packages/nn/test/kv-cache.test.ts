@@ -1,0 +1,179 @@
+import { attention, type Tensor } from '@unroll/tensor';
+import { createCpuDevice } from '@unroll/tensor/cpu';
+import fc from 'fast-check';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { type KeyView, KVCache, type LayerCall, leftPaddedPositions, type Pass, parseKVPolicy, uncachedPass } from '../src/index.js';
+
+const device = createCpuDevice();
+afterEach(() => expect(device.memory().buffers).toBe(0));
+afterAll(() => device.dispose());
+
+const layers = { prelude: 1, core: 2, coda: 1 };
+const create = (policy = 'full', batch = 1) =>
+  new KVCache({ device, layers, kvHeads: 1, headDim: 4, contextLength: 64, batch, policy: parseKVPolicy(policy) });
+const coreCall = (loop: number, layer = 0): LayerCall => ({ part: 'core', loop, layer });
+
+/** Stores the value `mark` for every token of the pass and gives, for sequence b, the marks that the call's queries read. */
+async function write(pass: Pass, call: LayerCall, mark: number, b = 0): Promise<number[]> {
+  const values = device.tensor(new Float32Array(pass.batch * pass.length * 4).fill(mark), [pass.batch, pass.length, 1, 4]);
+  let view: KeyView;
+  try {
+    view = pass.keys(call, values, values);
+  } finally {
+    values.dispose();
+  }
+  const S = view.keyRows.shape[1]!;
+  const rows = Array.from((await view.keyRows.data()).slice(b * S, (b + 1) * S));
+  const pool = await view.k.data();
+  view.keyRows.dispose();
+  return rows.map((row) => (row < 0 ? -1 : pool[row * 4]!));
+}
+
+/** Tokens 0, 1, 2 of depths 3, 1, 2, each its own pass; marks are 10 * position + loop. Then position 3 asks at loop 1. */
+async function afterDepths(policy: string): Promise<number[]> {
+  const cache = create(policy);
+  for (const [position, depth] of [3, 1, 2].entries()) {
+    const pass = cache.begin(Int32Array.of(position));
+    for (let loop = 0; loop < depth; loop++) await write(pass, coreCall(loop), 10 * position + loop).catch(() => []);
+    pass.dispose();
+  }
+  const pass = cache.begin(Int32Array.of(3));
+  const seen = await write(pass, coreCall(1), 31).finally(() => {
+    pass.dispose();
+    cache.dispose();
+  });
+  return seen;
+}
+
+describe('read rules for a query at loop 1 after tokens of depth 3, 1 and 2', () => {
+  it.each([
+    ['latest', [1, 10, 21, 31]],
+    ['available', [1, 10, 21, 31]],
+    ['always-last', [2, 10, 21, 31]],
+    ['skip', [1, -1, 21, 31]],
+    ['latest-compress-s2', [2, 10, 21, 31]],
+  ])('%s', async (policy, expected) => {
+    expect(await afterDepths(policy)).toEqual(expected);
+  });
+
+  it('full refuses, saying why', async () => {
+    await expect(afterDepths('full')).rejects.toThrow(/token at position 1 has no keys in slot 3.*one depth for all tokens/);
+  });
+});
+
+describe('KVCache', () => {
+  it('counts slots, tokens and bytes; allocates within 1.25 of what is used', async () => {
+    const cache = create();
+    for (let position = 0; position < 40; position++) {
+      const pass = cache.begin(Int32Array.of(position));
+      for (let loop = 0; loop < 5; loop++) await write(pass, coreCall(loop), 1);
+      pass.dispose();
+      const usage = cache.usage();
+      expect(usage).toMatchObject({ slots: 5, tokens: position + 1, logicalBytes: (position + 1) * 5 * 2 * 4 * 4 });
+      expect(usage.allocatedBytes).toBeLessThanOrEqual(1.25 * usage.logicalBytes);
+    }
+    expect(device.memory().bytes.kv).toBe(cache.usage().allocatedBytes);
+    cache.dispose();
+  });
+
+  it('truncates and reuses the rows', async () => {
+    const cache = create();
+    const fill = async (start: number, end: number, mark: number) => {
+      const pass = cache.begin(Int32Array.from({ length: end - start }, (_, i) => start + i));
+      const seen = await write(pass, coreCall(0), mark);
+      pass.dispose();
+      return seen;
+    };
+    await fill(0, 8, 1);
+    const allocated = cache.usage().allocatedBytes;
+    cache.truncate(3);
+    expect(cache.usage()).toMatchObject({ tokens: 3, logicalBytes: 3 * 32 });
+    expect(await fill(3, 8, 2)).toEqual([1, 1, 1, 2, 2, 2, 2, 2]);
+    expect(cache.usage().allocatedBytes).toBe(allocated);
+    expect(cache.length()).toBe(8);
+    cache.dispose();
+  });
+
+  it('keeps sequences of a batch apart, padding unseen', async () => {
+    const cache = create('full', 2);
+    const pass = cache.begin(leftPaddedPositions([3, 1]));
+    expect(await write(pass, coreCall(0), 5, 1)).toEqual([5, -1, -1]);
+    expect([cache.length(0), cache.length(1)]).toEqual([3, 1]);
+    pass.dispose();
+    cache.truncate(1, 0);
+    expect([cache.length(0), cache.length(1)]).toEqual([1, 1]);
+    cache.dispose();
+  });
+
+  it('overwrites positions that it has (wavefront)', async () => {
+    const cache = create();
+    for (const mark of [1, 2]) {
+      const pass = cache.begin(Int32Array.of(0, 1, 2));
+      expect(await write(pass, coreCall(0), mark)).toEqual([mark, mark, mark]);
+      pass.dispose();
+    }
+    expect(cache.usage().logicalBytes).toBe(3 * 32);
+    cache.dispose();
+  });
+
+  it.each([
+    [[1], /positions must follow each other without gaps; got 1 after -1/],
+    [[0, 2], /got 2 after 0/],
+    [[0, 1, 1], /got 1 after 1/],
+    [Array.from({ length: 65 }, (_, i) => i), /position 64 is beyond the context of 64/],
+  ])('refuses positions %j and stays as it was', (positions, message) => {
+    const cache = create();
+    expect(() => cache.begin(Int32Array.from(positions))).toThrow(message);
+    expect(cache.length()).toBe(0);
+    cache.dispose();
+  });
+
+  it('refuses other misuse', () => {
+    const cache = create('full', 2);
+    expect(() => cache.begin(Int32Array.of(0), 1)).toThrow(/must be \(2, T\)/);
+    expect(() => cache.length(2)).toThrow(/sequence 2 does not exist/);
+    expect(() => cache.truncate(-1)).toThrow(/whole number from 0/);
+    expect(() => create('full', 0)).toThrow(/batch must be a whole number from 1/);
+    cache.dispose();
+    cache.dispose();
+    expect(() => cache.begin(Int32Array.of(0, 0))).toThrow(/after its dispose/);
+  });
+
+  it('never gives one row to two tokens, whatever is written and truncated', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 0, max: 6 })), { maxLength: 8 }), async (runs) => {
+        const cache = create('latest');
+        const marks: number[] = [];
+        let mark = 0;
+        for (const [tokens, depth, cut] of runs) {
+          const start = cache.length();
+          const pass = cache.begin(Int32Array.from({ length: tokens }, (_, i) => start + i));
+          mark++;
+          marks.length = start;
+          for (let i = 0; i < tokens; i++) marks.push(mark);
+          for (let loop = 0; loop < depth; loop++) expect(await write(pass, coreCall(loop), mark)).toEqual(marks);
+          pass.dispose();
+          cache.truncate(Math.max(0, cache.length() - cut));
+          marks.length = cache.length();
+        }
+        const live = cache.usage().logicalBytes;
+        cache.truncate(0);
+        expect(live === 0 || cache.usage().logicalBytes === 0).toBe(true);
+        cache.dispose();
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+it('a pass without a cache sees its own call alone', async () => {
+  const pass = uncachedPass(device, 2, leftPaddedPositions([2, 1]));
+  const q = device.tensor([1, 2, 3, 4, 5, 6, 7, 8], [2, 2, 1, 2]);
+  const view = pass.keys(coreCall(0), q, q);
+  const out: Tensor = attention(q, view.k, view.v, view.keyRows, view.visible);
+  const values = Array.from(await out.data());
+  expect(values.slice(0, 2)).toEqual([1, 2]);
+  expect(values.slice(4, 8)).toEqual([0, 0, 7, 8]);
+  for (const tensor of [q, view.k, view.v, view.keyRows, out]) tensor.dispose();
+  pass.dispose();
+});
