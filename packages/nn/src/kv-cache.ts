@@ -1,5 +1,5 @@
-import { type Device, OptionError, scatterRows, type Tensor, UnrollError } from '@unroll/tensor';
-import { checkPolicy, fullPolicy, type KVPolicy, type LayerCall, type LayerCounts, slotOf } from './kv-policy.js';
+import { type Device, gatherRows, OptionError, scatterRows, type Tensor, UnrollError } from '@unroll/tensor';
+import { type CacheUse, checkPolicy, defaultPolicy, type KVPolicy, type LayerCall, type LayerCounts, policyRefusal, slotOf } from './kv-policy.js';
 import { KeyTable } from './kv-table.js';
 import { Pass } from './pass.js';
 
@@ -11,7 +11,10 @@ export interface KVCacheOptions {
   /** Most positions that a sequence may have. */
   readonly contextLength: number;
   readonly batch?: number;
+  /** The use's default when absent. */
   readonly policy?: KVPolicy;
+  /** `equal-depth` when absent. A policy that cannot serve it is refused. */
+  readonly use?: CacheUse;
 }
 
 export interface KVCacheUsage {
@@ -23,6 +26,19 @@ export interface KVCacheUsage {
   readonly logicalBytes: number;
   /** Bytes that the pool takes. */
   readonly allocatedBytes: number;
+}
+
+/** What `KVCache.save` gives, on the host. */
+export interface SavedKVCache {
+  readonly policy: KVPolicy;
+  readonly layers: LayerCounts;
+  /** Tokens of each sequence. */
+  readonly lengths: readonly number[];
+  /** (R, 4): sequence, slot, position, row of `keys` and `values`. */
+  readonly entries: Int32Array;
+  /** (R', Hk, D) */
+  readonly keys: Float32Array;
+  readonly values: Float32Array;
 }
 
 /**
@@ -38,6 +54,9 @@ export class KVCache {
   readonly #rowShape: readonly [number, number];
   readonly #tables: KeyTable[];
   readonly #freeRows: number[] = [];
+  /** How many sequences share a row, beyond one. */
+  readonly #shared = new Map<number, number>();
+  readonly #every: readonly number[];
   #rows = 0;
   #capacity = 0;
   #keys: Tensor | null = null;
@@ -45,8 +64,10 @@ export class KVCache {
   #disposed = false;
 
   constructor(options: KVCacheOptions) {
-    const { device, layers, kvHeads, headDim, contextLength, batch = 1, policy = fullPolicy } = options;
+    const { device, layers, kvHeads, headDim, contextLength, batch = 1, use = 'equal-depth', policy = defaultPolicy(use, layers) } = options;
     checkPolicy(policy, layers);
+    const reason = policyRefusal(policy, layers, use);
+    if (reason !== undefined) throw new OptionError(`KVCache: the policy cannot serve ${use}: ${reason}`);
     if (!Number.isInteger(batch) || batch < 1) throw new OptionError(`KVCache: batch must be a whole number from 1; got ${batch}`);
     this.device = device;
     this.batch = batch;
@@ -54,7 +75,8 @@ export class KVCache {
     this.layers = layers;
     this.contextLength = contextLength;
     this.#rowShape = [kvHeads, headDim];
-    this.#tables = Array.from({ length: batch }, () => new KeyTable(layers));
+    this.#every = Array.from({ length: batch }, (_, b) => b);
+    this.#tables = this.#every.map(() => new KeyTable(layers));
   }
 
   /** Tokens of sequence b. */
@@ -62,28 +84,120 @@ export class KVCache {
     return this.#table(b).length;
   }
 
+  /** Why this cache cannot serve a use; undefined when it can. */
+  refusal(use: CacheUse): string | undefined {
+    return policyRefusal(this.policy, this.layers, use);
+  }
+
   /**
-   * Opens a pass over new tokens: positions (B, T) row by row, -1 for padding. Each sequence's positions must follow on its length
-   * without gaps, or overwrite positions that it has. Dispose the pass when done. Throws OptionError.
+   * Opens a pass over new tokens of some sequences, or of all: positions (B, T) row by row, -1 for padding. Each sequence's positions
+   * must follow on its length without gaps, or overwrite positions that it has. Dispose the pass when done. Throws OptionError.
    */
-  begin(positions: Int32Array, batch = this.batch): Pass {
+  begin(positions: Int32Array, sequences: readonly number[] = this.#every): Pass {
     this.#alive();
-    if (batch !== this.batch || positions.length % batch !== 0) {
-      throw new OptionError(`KVCache: positions must be (${this.batch}, T); got ${positions.length} values for a batch of ${batch}`);
+    const batch = sequences.length;
+    if (batch === 0 || positions.length % batch !== 0) {
+      throw new OptionError(`KVCache: positions must be (${batch}, T), T for each of the sequences; got ${positions.length} values`);
     }
+    if (new Set(sequences).size !== batch) throw new OptionError(`KVCache: a pass takes each sequence once; got ${sequences.join(', ')}`);
     const T = positions.length / batch;
-    const lengths = this.#tables.map((table, b) => table.lengthWith(positions.subarray(b * T, (b + 1) * T), this.contextLength));
-    this.#tables.forEach((table, b) => {
-      table.length = lengths[b]!;
+    const tables = sequences.map((b) => this.#table(b));
+    const lengths = tables.map((table, i) => table.lengthWith(positions.subarray(i * T, (i + 1) * T), this.contextLength));
+    tables.forEach((table, i) => {
+      table.length = lengths[i]!;
     });
-    return new Pass(this.device, batch, positions, (call, k, v, pass) => this.#store(call, k, v, pass));
+    return new Pass(this.device, batch, positions, (call, k, v, pass) => this.#store(call, k, v, pass, tables));
   }
 
   /** Forgets the positions from `length` on, in sequence b or in all. */
   truncate(length: number, b?: number): void {
     this.#alive();
     if (!Number.isInteger(length) || length < 0) throw new OptionError(`KVCache.truncate: length must be a whole number from 0; got ${length}`);
-    for (const table of b === undefined ? this.#tables : [this.#table(b)]) this.#freeRows.push(...table.truncate(length));
+    for (const table of b === undefined ? this.#tables : [this.#table(b)]) for (const row of table.truncate(length)) this.#release(row);
+  }
+
+  /** Makes sequence `to` equal to `from`, up to `length` tokens. They share memory until one of them overwrites. */
+  copySequence(from: number, to: number, length = this.length(from)): void {
+    this.#alive();
+    const [source, target] = [this.#table(from), this.#table(to)];
+    if (source === target) return;
+    this.truncate(0, to);
+    target.length = Math.min(length, source.length);
+    for (const { slot, position, row } of source.entries()) {
+      if (position >= target.length) continue;
+      target.claim(slot, position, () => row);
+      this.#shared.set(row, (this.#shared.get(row) ?? 0) + 1);
+    }
+  }
+
+  /** A cache of its own with the same content. The caller disposes it. */
+  fork(): KVCache {
+    this.#alive();
+    const fork = this.#empty();
+    const rows = new Map<number, number>();
+    fork.#fill(this.#entries(), this.#tables.map((table) => table.length), rows);
+    if (rows.size > 0) {
+      const from = this.device.tensor(Int32Array.from(rows.keys()), undefined, { memory: 'kv' });
+      const to = this.device.tensor(Int32Array.from(rows.values()), undefined, { memory: 'kv' });
+      for (const [target, source] of [[fork.#keys!, this.#keys!], [fork.#values!, this.#values!]] as const) {
+        const moved = gatherRows(source, from);
+        scatterRows(target, to, moved);
+        moved.dispose();
+      }
+      from.dispose();
+      to.dispose();
+    }
+    return fork;
+  }
+
+  /** The content on the host, for `load`. */
+  async save(): Promise<SavedKVCache> {
+    this.#alive();
+    const rows = new Map<number, number>();
+    const entries = [...this.#entries()].flatMap(({ b, slot, position, row }) => {
+      if (!rows.has(row)) rows.set(row, rows.size);
+      return [b, slot, position, rows.get(row)!];
+    });
+    const saved = { policy: this.policy, layers: this.layers, lengths: this.#tables.map((table) => table.length), entries: Int32Array.from(entries) };
+    if (rows.size === 0) return { ...saved, keys: new Float32Array(0), values: new Float32Array(0) };
+    const index = this.device.tensor(Int32Array.from(rows.keys()), undefined, { memory: 'kv' });
+    const [keys, values] = [gatherRows(this.#keys!, index), gatherRows(this.#values!, index)];
+    try {
+      const [k, v] = await Promise.all([keys.data(), values.data()]);
+      return { ...saved, keys: k as Float32Array, values: v as Float32Array };
+    } finally {
+      for (const tensor of [index, keys, values]) tensor.dispose();
+    }
+  }
+
+  /** Takes over what `save` gave; what the cache held is forgotten. Throws OptionError when policy, layers, batch or sizes differ. */
+  load(saved: SavedKVCache): void {
+    this.#alive();
+    const describe = (policy: KVPolicy, layers: LayerCounts, batch: number) => JSON.stringify([policy.lookup, policy.compression, layers, batch, this.#rowShape]);
+    const [mine, theirs] = [describe(this.policy, this.layers, this.batch), describe(saved.policy, saved.layers, saved.lengths.length)];
+    if (mine !== theirs) throw new OptionError(`KVCache.load: saved from another kind of cache: ${theirs}; this one is ${mine} (lookup, compression, layers, batch, row)`);
+    const width = this.#rowShape[0] * this.#rowShape[1];
+    const R = saved.keys.length / width;
+    const entries = Array.from({ length: saved.entries.length / 4 }, (_, i) => {
+      const [b, slot, position, row] = saved.entries.subarray(4 * i, 4 * i + 4) as unknown as [number, number, number, number];
+      return { b, slot, position, row };
+    });
+    const sound = ({ b, position, row }: { b: number; position: number; row: number }) => b >= 0 && position >= 0 && position < (saved.lengths[b] ?? 0) && row >= 0 && row < R;
+    const lengthsFit = saved.lengths.every((length) => Number.isInteger(length) && length >= 0 && length <= this.contextLength);
+    if (!Number.isInteger(R) || saved.values.length !== saved.keys.length || saved.entries.length % 4 !== 0 || !lengthsFit || !entries.every(sound)) {
+      throw new OptionError('KVCache.load: the saved sizes contradict each other; the file is damaged or belongs to another model');
+    }
+    this.truncate(0);
+    const rows = new Map<number, number>();
+    this.#fill(entries, saved.lengths, rows);
+    if (rows.size === 0) return;
+    const to = this.device.tensor(Int32Array.from({ length: R }, (_, row) => rows.get(row) ?? -1), undefined, { memory: 'kv' });
+    for (const [target, data] of [[this.#keys!, saved.keys], [this.#values!, saved.values]] as const) {
+      const source = this.device.tensor(data, [R, ...this.#rowShape], { memory: 'kv' });
+      scatterRows(target, to, source);
+      source.dispose();
+    }
+    to.dispose();
   }
 
   usage(): KVCacheUsage {
@@ -108,25 +222,72 @@ export class KVCache {
     this.dispose();
   }
 
-  #store(call: LayerCall, k: Tensor, v: Tensor, pass: Pass): { k: Tensor; v: Tensor; keyRows: Int32Array; width: number } {
-    this.#alive();
-    const slot = slotOf(this.policy, this.layers, call);
-    const T = pass.length;
-    const writes = pass.positions.map((position, i) => {
-      return position < 0 ? -1 : this.#tables[Math.floor(i / T)]!.claim(slot, position, () => this.#freeRows.pop() ?? this.#rows++);
+  #empty(): KVCache {
+    const [kvHeads, headDim] = this.#rowShape;
+    const { device, layers, contextLength, batch, policy } = this;
+    return new KVCache({ device, layers, kvHeads, headDim, contextLength, batch, policy });
+  }
+
+  *#entries(): Generator<{ b: number; slot: number; position: number; row: number }> {
+    for (const [b, table] of this.#tables.entries()) {
+      for (const entry of table.entries()) yield { b, ...entry };
+    }
+  }
+
+  /** Gives an empty cache rows for the entries of another; `rows` tells which of theirs became which of ours. */
+  #fill(entries: Iterable<{ b: number; slot: number; position: number; row: number }>, lengths: readonly number[], rows: Map<number, number>): void {
+    for (const { b, slot, position, row } of entries) {
+      const known = rows.get(row);
+      if (known !== undefined) this.#shared.set(known, (this.#shared.get(known) ?? 0) + 1);
+      const mine = known ?? this.#newRow();
+      rows.set(row, mine);
+      this.#table(b).claim(slot, position, () => mine);
+    }
+    this.#tables.forEach((table, b) => {
+      table.length = lengths[b]!;
     });
     this.#reserve(this.#rows);
-    const rows = this.device.tensor(writes, [this.batch, T], { memory: 'kv' });
+  }
+
+  #newRow(): number {
+    return this.#freeRows.pop() ?? this.#rows++;
+  }
+
+  #release(row: number): void {
+    const others = this.#shared.get(row) ?? 0;
+    if (others === 0) this.#freeRows.push(row);
+    else if (others === 1) this.#shared.delete(row);
+    else this.#shared.set(row, others - 1);
+  }
+
+  /** The row that a token may write: its own, or a new one when it has none or shares it. */
+  readonly #own = (row: number): number => {
+    if (row >= 0 && !this.#shared.has(row)) return row;
+    if (row >= 0) this.#release(row);
+    return this.#newRow();
+  };
+
+  #store(call: LayerCall, k: Tensor, v: Tensor, pass: Pass, tables: readonly KeyTable[]): { k: Tensor; v: Tensor; keyRows: Int32Array; width: number } {
+    this.#alive();
+    const loops = typeof call.loop === 'number' ? undefined : call.loop;
+    const slots = tables.map((_, i) => slotOf(this.policy, this.layers, { ...call, loop: loops === undefined ? (call.loop as number) : loops[i]! }));
+    const T = pass.length;
+    const writes = pass.positions.map((position, i) => {
+      const row = Math.floor(i / T);
+      return position < 0 ? -1 : tables[row]!.claim(slots[row]!, position, this.#own);
+    });
+    this.#reserve(this.#rows);
+    const rows = this.device.tensor(writes, [tables.length, T], { memory: 'kv' });
     try {
       scatterRows(this.#keys!, rows, k);
       scatterRows(this.#values!, rows, v);
     } finally {
       rows.dispose();
     }
-    const width = Math.max(1, ...this.#tables.map((table) => table.length));
-    const keyRows = new Int32Array(this.batch * width).fill(-1);
-    this.#tables.forEach((table, b) => {
-      table.read(slot, this.policy.lookup, call.part === 'core', keyRows.subarray(b * width, (b + 1) * width));
+    const width = Math.max(1, ...tables.map((table) => table.length));
+    const keyRows = new Int32Array(tables.length * width).fill(-1);
+    tables.forEach((table, b) => {
+      table.read(slots[b]!, this.policy.lookup, call.part === 'core', keyRows.subarray(b * width, (b + 1) * width));
     });
     return { k: this.#keys!, v: this.#values!, keyRows, width };
   }

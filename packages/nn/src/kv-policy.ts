@@ -7,10 +7,11 @@ export interface LayerCounts {
   readonly coda: number;
 }
 
-/** One run of one layer for one pass: loop counts from 0 and is 0 outside the core. */
+/** One run of one layer for one pass. */
 export interface LayerCall {
   readonly part: 'prelude' | 'core' | 'coda';
-  readonly loop: number;
+  /** Counts from 0 and is 0 outside the core: one for the whole pass, or one for each of its sequences. */
+  readonly loop: number | readonly number[];
   readonly layer: number;
 }
 
@@ -39,10 +40,38 @@ export interface KVPolicy {
 
 export const fullPolicy: KVPolicy = { lookup: 'own', compression: { kind: 'all' } };
 
+/**
+ * What a cache must be able to do for its user.
+ * - `equal-depth`: all tokens run to one depth;
+ * - `mixed-depth`: tokens of different depths stand side by side (adaptive exit, depth by token);
+ * - `parallel`: tokens that run in one pass read the same keys as if they had run one after the other (exact speculation and reuse);
+ * - `wavefront`: rounds over a window of unfinished tokens overwrite its keys.
+ */
+export type CacheUse = 'equal-depth' | 'mixed-depth' | 'parallel' | 'wavefront';
+
+/** The policy for a use when none is asked for: own slots; the latest; or the latest with one loop's slots, as the reference's wavefront has. */
+export function defaultPolicy(use: CacheUse, counts: LayerCounts): KVPolicy {
+  if (use === 'mixed-depth') return { lookup: 'latest', compression: { kind: 'all' } };
+  if (use === 'wavefront') return { lookup: 'latest', compression: { kind: 'modulo', calls: counts.core } };
+  return fullPolicy;
+}
+
+/** Why a policy cannot serve a use; undefined when it can. */
+export function policyRefusal(policy: KVPolicy, counts: LayerCounts, use: CacheUse): string | undefined {
+  const { lookup, compression } = policy;
+  if (use === 'parallel') {
+    if (lookup !== 'always-last' && compression.kind === 'all') return undefined;
+    return 'loops overwrite, or read past, the keys of other loops, so a token that runs beside its predecessors reads other keys than one that runs behind them; use full, latest or skip without compression';
+  }
+  const oneLoop = compression.kind === 'modulo' && compression.calls === counts.core;
+  if (use === 'equal-depth' || lookup !== 'own' || oneLoop) return undefined;
+  return `each query reads its own slot, which a token of smaller depth does not have; use latest, always-last or skip, or compress-s${counts.core} (one loop's slots)`;
+}
+
 const anchorLoops = 8;
 
 /** Slot of a layer call: prelude 0.., core from `counts.prelude` on, coda negative. The source of the rules is the model's published cache. */
-export function slotOf(policy: KVPolicy, counts: LayerCounts, call: LayerCall): number {
+export function slotOf(policy: KVPolicy, counts: LayerCounts, call: LayerCall & { readonly loop: number }): number {
   if (call.part === 'prelude') return call.layer;
   if (call.part === 'coda') return -1 - call.layer;
   const number = call.loop * counts.core + call.layer;

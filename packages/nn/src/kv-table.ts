@@ -30,8 +30,17 @@ export class KeyTable {
     return next;
   }
 
-  /** The row that a position writes in a slot, a new one if it has none. */
-  claim(slot: number, position: number, newRow: () => number): number {
+  /** Every row that positions have. */
+  *entries(): Generator<{ readonly slot: number; readonly position: number; readonly row: number }> {
+    for (const [slot, rows] of this.#rows) {
+      for (let position = 0; position < Math.min(this.length, rows.length); position++) {
+        if (rows[position]! >= 0) yield { slot, position, row: rows[position]! };
+      }
+    }
+  }
+
+  /** The row that a position writes in a slot: what `own` makes of the one that it has (-1 for none). */
+  claim(slot: number, position: number, own: (row: number) => number): number {
     let rows = this.#rows.get(slot);
     if (rows === undefined || rows.length <= position) {
       const longer = new Int32Array(Math.max(16, 2 * position)).fill(-1);
@@ -39,7 +48,7 @@ export class KeyTable {
       rows = longer;
       this.#rows.set(slot, rows);
     }
-    if (rows[position]! < 0) rows[position] = newRow();
+    rows[position] = own(rows[position]!);
     return rows[position]!;
   }
 

@@ -130,7 +130,7 @@ describe('KVCache', () => {
 
   it('refuses other misuse', () => {
     const cache = create('full', 2);
-    expect(() => cache.begin(Int32Array.of(0), 1)).toThrow(/must be \(2, T\)/);
+    expect(() => cache.begin(Int32Array.of(0))).toThrow(/must be \(2, T\)/);
     expect(() => cache.length(2)).toThrow(/sequence 2 does not exist/);
     expect(() => cache.truncate(-1)).toThrow(/whole number from 0/);
     expect(() => create('full', 0)).toThrow(/batch must be a whole number from 1/);

@@ -26,13 +26,14 @@ function flatten(tokens: readonly (readonly number[])[]): { flat: Int32Array; ba
 export function beginPass(model: RecurrentModel, tokens: readonly (readonly number[])[], options: Pick<ForwardOptions, 'cache' | 'positions'>): { pass: Pass; input: Tensor } {
   const { flat, batch, length } = flatten(tokens);
   const { cache } = options;
+  if (cache !== undefined && cache.batch !== batch) throw new OptionError(`forward: ${batch} rows of tokens for a cache of ${cache.batch} sequences; they must be equal`);
   const positions = options.positions ?? Int32Array.from(flat, (_, i) => (cache?.length(Math.floor(i / length)) ?? 0) + (i % length));
   if (positions.length !== flat.length) throw new OptionError(`forward: ${positions.length} positions for ${flat.length} tokens`);
   const beyond = positions.find((position) => position >= model.contextLength);
   if (beyond !== undefined) {
     throw new OptionError(`forward: position ${beyond} is beyond the context of ${model.contextLength} tokens; shorten the input`);
   }
-  const pass = cache === undefined ? uncachedPass(model.device, batch, positions) : cache.begin(positions, batch);
+  const pass = cache === undefined ? uncachedPass(model.device, batch, positions) : cache.begin(positions);
   return { pass, input: model.device.tensor(flat, [batch, length], { dtype: 'i32' }) };
 }
 

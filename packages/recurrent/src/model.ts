@@ -1,4 +1,4 @@
-import { embedding, gatedMlp, KVCache, type KVPolicy, type LayerCall, linear, type Pass } from '@unroll/nn';
+import { type CacheUse, embedding, gatedMlp, KVCache, type KVPolicy, type LayerCall, linear, type Pass } from '@unroll/nn';
 import {
   add,
   attention,
@@ -103,9 +103,9 @@ export class RecurrentModel {
     return this.config.meanRecurrence;
   }
 
-  /** An empty cache for `batch` sequences. The caller disposes it. */
-  createCache(options: { readonly batch?: number; readonly policy?: KVPolicy } = {}): KVCache {
-    refuseUnknownOptions('createCache', options, ['batch', 'policy']);
+  /** An empty cache for `batch` sequences; `use` picks the policy where none is given. The caller disposes it. Throws OptionError. */
+  createCache(options: { readonly batch?: number; readonly policy?: KVPolicy; readonly use?: CacheUse } = {}): KVCache {
+    refuseUnknownOptions('createCache', options, ['batch', 'policy', 'use']);
     const { config, device } = this;
     const layers = { prelude: config.preludeLayers, core: config.coreLayers, coda: config.codaLayers };
     return new KVCache({ device, layers, kvHeads: config.kvHeads, headDim: headDim(config), contextLength: config.contextLength, ...options });
@@ -150,8 +150,8 @@ export class RecurrentModel {
     });
   }
 
-  /** s_{i+1} (B, T, C) of s_i and e; `loop` i counts from 0. */
-  step(e: Tensor, state: Tensor, loop: number, pass: Pass): Tensor {
+  /** s_{i+1} (B, T, C) of s_i and e; `loop` i counts from 0, one for all sequences or one for each. */
+  step(e: Tensor, state: Tensor, loop: number | readonly number[], pass: Pass): Tensor {
     this.#checkShape('step: state', state, e.shape);
     return tidy(this.device, () => {
       let x = this.parts.inject(this, state, e);

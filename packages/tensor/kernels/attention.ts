@@ -15,11 +15,12 @@ function dot(a: usize, b: usize, D: i32): f32 {
  * query (b, t) sees the first visible[b, t] entries of keyRows[b]; an entry of -1 is no key. A query without keys gives 0.
  * Handles the queries q0 to q1 of the B T queries. scratch: 8 S bytes (rows, then scores).
  * The sums run over the visible keys in their order, so a query's result does not depend on T, B or S.
+ * Returns the first query whose visible is outside 0..S or that sees a row outside -1..R-1, or -1.
  */
 export function attention(
   q: usize, k: usize, v: usize, keyRows: usize, visible: usize, out: usize, scratch: usize,
-  T: i32, H: i32, Hk: i32, D: i32, S: i32, scale: f32, q0: i32, q1: i32,
-): void {
+  T: i32, H: i32, Hk: i32, D: i32, S: i32, R: i32, scale: f32, q0: i32, q1: i32,
+): i32 {
   const head = (<usize>D) << 2;
   const poolRow = <usize>Hk * head;
   const full = (<usize>(D & ~3)) << 2;
@@ -29,9 +30,11 @@ export function attention(
   for (let i = q0; i < q1; i++) {
     const rows = keyRows + ((<usize>((i / T) * S)) << 2);
     const limit = i32.load(visible + ((<usize>i) << 2));
+    if (limit < 0 || limit > S) return i;
     let n = 0;
     for (let j = 0; j < limit; j++) {
       const row = i32.load(rows + ((<usize>j) << 2));
+      if (row < -1 || row >= R) return i;
       if (row >= 0) {
         i32.store(scratch + ((<usize>n) << 2), row);
         n++;
@@ -56,11 +59,12 @@ export function attention(
       }
     }
   }
+  return -1;
 }
 
 /**
  * Rotates pairs of x (N, H, D) by table[position] (cos, sin pairs, (P, D/2, 2)): pairs (2i, 2i+1) when interleaved, else (i, i + D/2).
- * A position outside 0..P-1 (padding) copies the row. Returns nothing; positions are (N).
+ * A position outside 0..P-1 (padding) copies the row. positions are (N).
  */
 export function rope(x: usize, table: usize, positions: usize, y: usize, N: i32, H: i32, D: i32, P: i32, interleaved: i32): void {
   const half = D >> 1;

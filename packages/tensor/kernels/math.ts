@@ -101,9 +101,12 @@ export function log1(x: f32): f32 {
   return f32x4.extract_lane(log4(f32x4.splat(x)), 0);
 }
 
+/** 1 / (1 + e^-x), from e^-|x| so that nothing overflows and small results keep their digits. */
 @inline
 export function sigmoid4(x: v128): v128 {
-  return f32x4.div(f32x4.splat(1), f32x4.add(f32x4.splat(1), exp4(f32x4.neg(x))));
+  const one = f32x4.splat(1);
+  const t = exp4(f32x4.neg(f32x4.abs(x)));
+  return f32x4.div(v128.bitselect(t, one, f32x4.lt(x, f32x4.splat(0))), f32x4.add(one, t));
 }
 
 /** tanh in f32 (Cephes tanhf): a polynomial near 0, where 1 - 2/(e^2x + 1) would cancel. */
@@ -117,7 +120,6 @@ export function tanh4(x: v128): v128 {
   p = madd(p, z, f32x4.splat(-5.37397155531e-2));
   p = madd(p, z, f32x4.splat(1.33314422036e-1));
   p = madd(p, z, f32x4.splat(-3.33332819422e-1));
-  const small = f32x4.add(f32x4.mul(f32x4.mul(p, z), x), x);
-  const signed = v128.or(big, v128.and(x, i32x4.splat(0x80000000)));
-  return v128.bitselect(small, signed, f32x4.lt(a, f32x4.splat(0.625)));
+  const small = f32x4.add(f32x4.mul(f32x4.mul(p, z), a), a);
+  return v128.or(v128.bitselect(small, big, f32x4.lt(a, f32x4.splat(0.625))), v128.and(x, i32x4.splat(0x80000000)));
 }

@@ -54,10 +54,10 @@ export function rowExpSum(p: usize, q: usize, n: i32, m: f32): f32 {
   return hsum(s);
 }
 
-/** The shift that keeps exp in range; a row of -Infinity alone would give NaN through -Infinity - -Infinity. */
+/** The shift that keeps exp in range; an infinite one would give NaN through Infinity - Infinity. */
 @inline
 export function safeShift(m: f32): f32 {
-  return m == -Infinity ? 0 : m;
+  return abs(m) == Infinity ? 0 : m;
 }
 
 export function softmax(x: usize, y: usize, rows: i32, n: i32): void {

@@ -126,6 +126,7 @@ export function topK(x: usize, values: usize, indices: usize, rows: i32, n: i32,
   }
 }
 
+// Both run forward and read a value before they write one, so that src may be the upper half of dst.
 /** f16 bits to f32: exact, subnormals, infinities and NaN included. */
 export function f16ToF32(src: usize, dst: usize, n: i32): void {
   for (let i = 0; i < n; i++) {

@@ -1,5 +1,5 @@
 import { allocateHost, bytesPerValue, type DType, type HostData, type StorageDType, storageByteSize } from './dtype.js';
-import { DisposedError, refuseUnknownOptions, ShapeError } from './errors.js';
+import { DisposedError, DTypeError, OptionError, RangeOpError, refuseUnknownOptions, ShapeError, UnrollError } from './errors.js';
 import type { OpDef } from './op.js';
 import { ScopeStack } from './scope.js';
 import { checkShape, type Shape, showShape, sizeOf } from './shape.js';
@@ -17,9 +17,13 @@ export interface MemoryReport {
 }
 
 export interface TensorOptions<T extends DType = DType> {
+  /** f32 unless the data is an Int32Array. */
   readonly dtype?: T;
+  /** Whose the memory is; scratch, which scopes free, unless said otherwise. */
   readonly memory?: MemoryKind;
 }
+
+const memoryKinds: readonly MemoryKind[] = ['weights', 'kv', 'scratch'];
 
 /**
  * Where tensors live and operations run. A device is created by its user, handed to models and caches, and never destroyed by them.
@@ -40,64 +44,85 @@ export abstract class Device {
   protected abstract free(handle: unknown, bytes: number): void;
   protected abstract reservedBytes(): number;
   protected abstract upload(storage: Storage, data: HostData, offset: number): void;
+  protected zero(storage: Storage, dtype: DType, size: number): void {
+    this.upload(storage, allocateHost(dtype, size), 0);
+  }
   protected abstract uploadStored(storage: Storage, bytes: Uint8Array, dtype: StorageDType, size: number): void;
   protected abstract download(tensor: Tensor): Promise<HostData>;
   protected abstract destroy(): void;
   /** @internal Runs an operation whose arguments `infer` has checked. */
   abstract execute<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void;
 
-  /** A tensor from host values. Numbers become f32 unless `dtype` says i32. Throws ShapeError when the count of values is not the shape's size. */
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /**
+   * A tensor from host values. Numbers become f32 unless `dtype` says i32. Throws ShapeError when the count of values is not the
+   * shape's size, RangeOpError for a value that i32 cannot hold, OutOfMemoryError, OptionError, DTypeError.
+   */
   tensor<T extends DType = 'f32'>(data: HostData | readonly number[], shape: Shape = [data.length], options?: TensorOptions<T>): Tensor<T> {
-    refuseUnknownOptions('device.tensor', options, ['dtype', 'memory']);
+    checkOptions('device.tensor', options);
     checkShape('device.tensor', shape);
     if (data.length !== sizeOf(shape)) {
       throw new ShapeError(`device.tensor: ${showShape(shape)} needs ${sizeOf(shape)} values; got ${data.length}`);
     }
     const dtype = (options?.dtype ?? (data instanceof Int32Array ? 'i32' : 'f32')) as T;
-    const tensor = this.empty(shape, dtype, options?.memory);
     const typed = data instanceof Int32Array || data instanceof Float32Array ? data : undefined;
     const matching = typed !== undefined && (dtype === 'i32') === typed instanceof Int32Array;
-    this.upload(tensor.storage, matching ? typed : hostCopy(dtype, data), 0);
+    const host = matching ? typed : hostCopy(dtype, data);
+    const tensor = this.empty([...shape], dtype, options?.memory);
+    this.upload(tensor.storage, host, 0);
     return tensor;
   }
 
+  /** A tensor of zeros. Throws ShapeError, OutOfMemoryError, OptionError, DTypeError. */
   zeros<T extends DType = 'f32'>(shape: Shape, options?: TensorOptions<T>): Tensor<T> {
-    refuseUnknownOptions('device.zeros', options, ['dtype', 'memory']);
+    checkOptions('device.zeros', options);
     checkShape('device.zeros', shape);
     const dtype = (options?.dtype ?? 'f32') as T;
-    const tensor = this.empty(shape, dtype, options?.memory);
-    this.upload(tensor.storage, allocateHost(dtype, sizeOf(shape)), 0);
+    const tensor = this.empty([...shape], dtype, options?.memory);
+    this.zero(tensor.storage, dtype, sizeOf(shape));
     return tensor;
   }
 
-  /** A tensor from little-endian stored bytes; f16 and bf16 become f32 on the way, exactly. Throws ShapeError when the length does not fit. */
+  /**
+   * A tensor from little-endian stored bytes; f16 and bf16 become f32 on the way, exactly. Throws ShapeError when the length does not fit,
+   * DTypeError for another dtype, OutOfMemoryError, OptionError.
+   */
   fromBytes(bytes: Uint8Array, dtype: StorageDType, shape: Shape, options?: { readonly memory?: MemoryKind }): Tensor {
-    refuseUnknownOptions('device.fromBytes', options, ['memory']);
+    checkOptions('device.fromBytes', options, ['memory']);
     checkShape('device.fromBytes', shape);
     const size = sizeOf(shape);
     const expected = size * storageByteSize(dtype);
     if (bytes.byteLength !== expected) {
       throw new ShapeError(`device.fromBytes: ${dtype}${showShape(shape)} needs ${expected} bytes; got ${bytes.byteLength}`);
     }
-    const tensor = this.empty(shape, dtype === 'i32' ? 'i32' : 'f32', options?.memory);
+    const tensor = this.empty([...shape], dtype === 'i32' ? 'i32' : 'f32', options?.memory);
     this.uploadStored(tensor.storage, bytes, dtype, size);
     return tensor;
   }
 
-  /** Overwrites values of a tensor from host data, beginning at value `offset`. */
+  /**
+   * Overwrites values of a tensor from host data of its dtype, beginning at value `offset`. Throws ShapeError when they do not fit,
+   * DTypeError for data of another dtype.
+   */
   write(tensor: Tensor, data: HostData, offset = 0): void {
-    if (offset < 0 || offset + data.length > tensor.size) {
+    this.#own('device.write', tensor);
+    if (!Number.isInteger(offset) || offset < 0 || offset + data.length > tensor.size) {
       throw new ShapeError(`device.write: ${data.length} values at ${offset} do not fit in ${showShape(tensor.shape)}`);
     }
     if ((tensor.dtype === 'i32') !== data instanceof Int32Array) {
-      throw new ShapeError(`device.write: a ${tensor.dtype} tensor takes ${tensor.dtype === 'i32' ? 'Int32Array' : 'Float32Array'}`);
+      throw new DTypeError(
+        `device.write: a ${tensor.dtype} tensor takes ${tensor.dtype === 'i32' ? 'Int32Array' : 'Float32Array'}; got ${data.constructor.name}`,
+      );
     }
     this.upload(tensor.storage, data, offset);
   }
 
   /** @internal A tensor whose values are not set yet. */
   empty<T extends DType>(shape: Shape, dtype: T, memory: MemoryKind = 'scratch'): Tensor<T> {
-    if (this.#disposed) throw new DisposedError(`the ${this.kind} device was used after its dispose()`);
+    if (this.#disposed) throw new DisposedError(`the ${this.kind} device was used after its dispose(); create another`);
     const bytes = sizeOf(shape) * bytesPerValue;
     const storage: Storage = { handle: this.allocate(bytes), bytes, memory, refs: 0 };
     this.#buffers++;
@@ -117,19 +142,24 @@ export abstract class Device {
 
   /** @internal Called by the last view of a storage. */
   release(storage: Storage): void {
+    if (this.#disposed) return;
     this.#buffers--;
     this.#live[storage.memory] -= storage.bytes;
-    if (!this.#disposed) this.free(storage.handle, storage.bytes);
+    this.free(storage.handle, storage.bytes);
   }
 
-  read(tensor: Tensor): Promise<HostData> {
+  /** What `tensor.data()` calls: a copy of the values, once they are there. */
+  async read(tensor: Tensor): Promise<HostData> {
+    this.#own('device.read', tensor);
     return this.download(tensor);
   }
 
+  /** What lives on the device now; all zero after `dispose()`, but for the peak. */
   memory(): MemoryReport {
     return { bytes: { ...this.#live }, buffers: this.#buffers, reserved: this.reservedBytes(), peak: this.#peak };
   }
 
+  /** Lets `memory().peak` begin anew from what is live now. */
   resetPeak(): void {
     this.#peak = this.#total();
   }
@@ -138,6 +168,8 @@ export abstract class Device {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#buffers = 0;
+    for (const kind of memoryKinds) this.#live[kind] = 0;
     this.destroy();
   }
 
@@ -145,13 +177,29 @@ export abstract class Device {
     this.dispose();
   }
 
+  #own(who: string, tensor: Tensor): void {
+    if (tensor.device !== this) throw new UnrollError(`${who}: the tensor lives on another device; use the one in tensor.device`);
+  }
+
   #total(): number {
     return this.#live.weights + this.#live.kv + this.#live.scratch;
   }
 }
 
+function checkOptions(who: string, options: TensorOptions | undefined, known: readonly string[] = ['dtype', 'memory']): void {
+  refuseUnknownOptions(who, options, known);
+  const { dtype = 'f32', memory = 'scratch' } = options ?? {};
+  if (dtype !== 'f32' && dtype !== 'i32') throw new DTypeError(`${who}: dtype must be f32 or i32; got ${dtype}`);
+  if (!memoryKinds.includes(memory)) throw new OptionError(`${who}: memory must be one of ${memoryKinds.join(', ')}; got ${memory}`);
+}
+
 function hostCopy(dtype: DType, data: ArrayLike<number>): HostData {
   const copy = allocateHost(dtype, data.length);
   copy.set(data);
+  if (dtype === 'i32') {
+    for (let i = 0; i < copy.length; i++) {
+      if (copy[i] !== data[i]) throw new RangeOpError(`device.tensor: an i32 tensor takes whole numbers from -2^31 to 2^31 - 1; value ${i} is ${data[i]}`);
+    }
+  }
   return copy;
 }

@@ -15,15 +15,11 @@ const storageBytes: Record<StorageDType, number> = { f32: 4, i32: 4, f16: 2, bf1
 
 /** Bytes of one stored value. Throws DTypeError for a dtype that tensors cannot be made from. */
 export function storageByteSize(dtype: StorageDType): number {
-  const size = storageBytes[dtype];
+  const size = Object.hasOwn(storageBytes, dtype) ? storageBytes[dtype] : undefined;
   if (size === undefined) throw new DTypeError(`dtype "${dtype}" cannot be loaded into a tensor; it must be one of ${Object.keys(storageBytes).join(', ')}`);
   return size;
 }
 
 export function allocateHost(dtype: DType, size: number): HostData {
   return dtype === 'i32' ? new Int32Array(size) : new Float32Array(size);
-}
-
-export function dtypeOf(data: HostData): DType {
-  return data instanceof Int32Array ? 'i32' : 'f32';
 }

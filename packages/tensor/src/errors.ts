@@ -28,6 +28,12 @@ export class DisposedError extends UnrollError {}
 /** The device cannot give the memory asked for. */
 export class OutOfMemoryError extends UnrollError {}
 
+/** The GPU device is gone: the driver took it back, or something destroyed it. Its tensors are gone with it; make a new device and load again. */
+export class DeviceLostError extends UnrollError {}
+
+/** A GPU call was refused: a shader that does not compile, or bindings that do not fit. A fault of this package or of a driver. */
+export class GpuError extends UnrollError {}
+
 /** The machine or engine lacks what a device needs. */
 export class UnsupportedError extends UnrollError {}
 

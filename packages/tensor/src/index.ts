@@ -1,8 +1,10 @@
 export { Device, type MemoryReport, type TensorOptions } from './device.js';
 export type { DType, HostData, StorageDType, TypedArrayOf } from './dtype.js';
 export {
+  DeviceLostError,
   DisposedError,
   DTypeError,
+  GpuError,
   OptionError,
   OutOfMemoryError,
   RangeOpError,
@@ -12,9 +14,10 @@ export {
   UnsupportedError,
 } from './errors.js';
 export { argmax } from './ops/argmax.js';
-export { attention } from './ops/attention.js';
-export { crossEntropy } from './ops/cross-entropy.js';
+export { type AttentionOptions, attention } from './ops/attention.js';
+export { type CrossEntropyOptions, crossEntropy } from './ops/cross-entropy.js';
 export {
+  type AffineOptions,
   abs,
   add,
   affine,
@@ -41,8 +44,8 @@ export { type MatmulOptions, matmul, matvec } from './ops/matmul.js';
 export { type RandomOptions, randomRows } from './ops/random.js';
 export { logSumExp, max, mean, min, type ReduceOptions, sum } from './ops/reduce.js';
 export { reshape } from './ops/reshape.js';
-export { rmsNorm } from './ops/rms-norm.js';
-export { type RopeLayout, rope, ropeTable } from './ops/rope.js';
+export { type RmsNormOptions, rmsNorm } from './ops/rms-norm.js';
+export { type RopeLayout, type RopeOptions, rope, ropeTable } from './ops/rope.js';
 export { gatherRows, scatterRows } from './ops/rows.js';
 export { siluMul } from './ops/silu-mul.js';
 export { softmax } from './ops/softmax.js';

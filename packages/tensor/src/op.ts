@@ -1,10 +1,12 @@
 import type { CpuContext } from './cpu/context.js';
 import type { Device } from './device.js';
 import type { DType, HostData } from './dtype.js';
-import { DTypeError, UnrollError } from './errors.js';
+import { DisposedError, DTypeError, UnrollError } from './errors.js';
 import type { Samples } from './sample.js';
-import type { Shape } from './shape.js';
+import { type Shape, showShape } from './shape.js';
 import type { Tensor } from './tensor.js';
+import type { GpuDispatch } from './webgpu/kernel.js';
+import type { GpuTraits } from './webgpu/traits.js';
 
 export interface Spec {
   readonly shape: Shape;
@@ -25,6 +27,8 @@ export interface OpDef<A> {
   reference(inputs: readonly HostOperand[], attrs: A, outputs: readonly HostOperand[]): void;
   /** Runs the WebAssembly kernels. */
   cpu(context: CpuContext, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void;
+  /** The dispatches of WebGPU. Called with arguments that `infer` has checked; gives nothing to do for empty outputs. */
+  wgsl(inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[], traits: GpuTraits): readonly GpuDispatch[];
   /** Inputs and attributes for the conformance test and the bench. */
   readonly samples: Samples<A>;
   /** Index of the input that is overwritten; such an operation has no outputs. */
@@ -42,12 +46,21 @@ export function defineOp<A>(op: OpDef<A>): OpDef<A> {
 /** Checks the arguments, makes the outputs and runs the operation on the device of its inputs. Every operation on tensors goes through here. */
 export function apply<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?: Device): Tensor[] {
   const device = on ?? inputs[0]?.device;
+  inputs.forEach((input, i) => {
+    if (input?.device === undefined) throw new UnrollError(`${op.name}: input ${i} must be a tensor; got ${input === null ? 'null' : typeof input}`);
+    if (input.device !== device) throw new UnrollError(`${op.name}: input ${i} is on another device than input 0; make both on one device`);
+    if (input.disposed) {
+      throw new DisposedError(
+        `${op.name}: input ${i}, ${input.dtype}${showShape(input.shape)}, was disposed; keep it out of the scope that freed it, or return it from tidy()`,
+      );
+    }
+  });
+  const specs = op.infer(inputs, attrs);
   if (device === undefined) throw new UnrollError(`${op.name}: no input says which device to run on`);
-  for (const input of inputs) {
-    if (input.device !== device) throw new UnrollError(`${op.name}: inputs are on different devices; move them to one first`);
-  }
-  const outputs = op.infer(inputs, attrs).map((spec) => device.empty(spec.shape, spec.dtype));
+  if (device.disposed) throw new DisposedError(`${op.name}: the ${device.kind} device was disposed; create another`);
+  const outputs: Tensor[] = [];
   try {
+    for (const { shape, dtype } of specs) outputs.push(device.empty(shape, dtype));
     device.execute(op, inputs, attrs, outputs);
   } catch (error) {
     for (const output of outputs) output.dispose();

@@ -49,8 +49,8 @@ export function tidy<R>(device: Device, f: () => R): R {
   const kept = new Set<Tensor>();
   try {
     const result = f();
-    if (result instanceof Promise) {
-      result.catch(() => {});
+    if (isThenable(result)) {
+      result.then(undefined, () => {});
       throw new UnrollError('tidy: f returned a Promise; await outside of tidy, or dispose by hand in asynchronous code');
     }
     forEachTensor(result, (tensor) => kept.add(tensor));
@@ -58,6 +58,10 @@ export function tidy<R>(device: Device, f: () => R): R {
   } finally {
     device.scopes.close(kept);
   }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
 
 /** Takes a tensor out of all open scopes; the caller must dispose it. */

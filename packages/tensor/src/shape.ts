@@ -23,8 +23,8 @@ export function checkShape(who: string, shape: Shape): void {
       throw new ShapeError(`${who}: dims must be whole numbers from 0 to 2147483647; got ${showShape(shape)}`);
     }
   }
-  // Kernels count values in 32-bit signed integers.
-  if (sizeOf(shape) > 0x7fffffff) throw new ShapeError(`${who}: ${showShape(shape)} has more than 2147483647 values; split it`);
+  // Kernels count values in 32-bit signed integers. Not `>`: the product of absurd dims with a 0 among them is NaN.
+  if (!(sizeOf(shape) <= 0x7fffffff)) throw new ShapeError(`${who}: ${showShape(shape)} has more than 2147483647 values; split it`);
 }
 
 /** -1 is the last axis. Throws ShapeError when there is no such axis. */

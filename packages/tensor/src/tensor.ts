@@ -1,5 +1,5 @@
 import type { Device } from './device.js';
-import type { DType, HostData, TypedArrayOf } from './dtype.js';
+import type { DType, TypedArrayOf } from './dtype.js';
 import { DisposedError } from './errors.js';
 import { type Shape, showShape, sizeOf } from './shape.js';
 
@@ -46,7 +46,7 @@ export class Tensor<T extends DType = DType> {
     return this.#storage === null;
   }
 
-  /** A copy of the values, once the device has them. */
+  /** A copy of the values, once the device has them. Rejects with DisposedError after `dispose()`. */
   data(): Promise<TypedArrayOf<T>> {
     return this.device.read(this) as Promise<TypedArrayOf<T>>;
   }
@@ -67,5 +67,3 @@ export class Tensor<T extends DType = DType> {
     return `Tensor(${this.dtype}${showShape(this.shape)} on ${this.device.kind}${this.disposed ? ', disposed' : ''})`;
   }
 }
-
-export type HostTensor = { readonly shape: Shape; readonly data: HostData };

@@ -1,18 +1,22 @@
 import type { Device } from './device.js';
 import { allocateHost, type HostData } from './dtype.js';
 import { UnrollError } from './errors.js';
-import { type AnyOp, apply, type OpDef } from './op.js';
+import { type AnyOp, apply, type OpDef, type Spec } from './op.js';
 import { opList } from './ops/list.js';
 import { Generate, type Sample } from './sample.js';
 import { showShape, sizeOf } from './shape.js';
 import type { Tensor } from './tensor.js';
 
-export { type AnyOp, defineOp, type OpDef } from './op.js';
+export type { CpuContext } from './cpu/context.js';
+export type { Kernels } from './cpu/kernels.js';
+export { type AnyOp, defineOp, type HostOperand, type OpDef, type Spec } from './op.js';
 export { opList } from './ops/list.js';
-export { Generate, given, type Sample, type SampleInput } from './sample.js';
+export { Generate, given, type Sample, type SampleInput, type Samples } from './sample.js';
 
+/** A sample on which a device and the reference differ. */
 export interface Mismatch {
   readonly op: string;
+  /** Index among the samples of the seed. */
   readonly sample: number;
   readonly message: string;
 }
@@ -41,23 +45,50 @@ export function referenceOutputs<A>(op: OpDef<A>, sample: Sample<A>): HostData[]
   return op.mutates === undefined ? outputs.map((output) => output.data) : [inputs[op.mutates]!.data];
 }
 
-async function runSample<A>(device: Device, op: OpDef<A>, sample: Sample<A>): Promise<string | undefined> {
-  const before = device.memory().buffers;
-  const inputs: Tensor[] = sample.inputs.map((input) => device.tensor(input.data, input.shape, { dtype: input.dtype }));
-  const outputs = apply(op, inputs, sample.attrs, device);
-  const made = device.memory().buffers - before - inputs.length;
-  if (made !== outputs.length) return `${made} buffers are live beyond the inputs; ${outputs.length} outputs were made`;
-  const compared = op.mutates === undefined ? outputs : [inputs[op.mutates]!];
+const sameBits = (a: HostData, b: HostData) => {
+  const words = (data: HostData) => new Int32Array(data.buffer, data.byteOffset, data.length);
+  const other = words(b);
+  return words(a).every((word, i) => word === other[i]);
+};
+
+/** Leaves NaN in the free block that an output is likely to get, so that values which nobody writes are seen. */
+function poison(device: Device, specs: readonly Spec[]): void {
+  const blocks = specs.map(({ shape }) => device.tensor(new Float32Array(sizeOf(shape)).fill(Number.NaN), shape));
+  for (const block of blocks.reverse()) block.dispose();
+}
+
+async function compare<A>(op: OpDef<A>, sample: Sample<A>, inputs: readonly Tensor[], outputs: readonly Tensor[]): Promise<string | undefined> {
   const expected = referenceOutputs(op, sample);
+  const compared = op.mutates === undefined ? outputs : [inputs[op.mutates]!];
   for (const [i, tensor] of compared.entries()) {
     const difference = firstDifference(await tensor.data(), expected[i]!, sample);
     if (difference !== undefined) return `output ${i}: ${difference}`;
   }
-  for (const tensor of [...outputs, ...inputs]) tensor.dispose();
-  return device.memory().buffers === before ? undefined : `${device.memory().buffers - before} buffers are live after all was disposed`;
+  for (const [i, tensor] of inputs.entries()) {
+    if (i !== op.mutates && !sameBits(await tensor.data(), sample.inputs[i]!.data)) return `input ${i} was changed`;
+  }
+  return undefined;
 }
 
-/** Runs the samples of one operation on a device against its reference. */
+async function runSample<A>(device: Device, op: OpDef<A>, sample: Sample<A>): Promise<string | undefined> {
+  const before = device.memory().buffers;
+  const inputs: Tensor[] = sample.inputs.map((input) => device.tensor(input.data, input.shape, { dtype: input.dtype }));
+  let outputs: Tensor[] = [];
+  let message: string | undefined;
+  try {
+    poison(device, op.infer(inputs, sample.attrs));
+    outputs = apply(op, inputs, sample.attrs, device);
+    const made = device.memory().buffers - before - inputs.length;
+    message = made === outputs.length ? await compare(op, sample, inputs, outputs) : `${made} buffers are live beyond the inputs; ${outputs.length} outputs were made`;
+  } catch (error) {
+    message = `threw ${error}`;
+  }
+  for (const tensor of [...outputs, ...inputs]) tensor.dispose();
+  const left = device.memory().buffers - before;
+  return message ?? (left === 0 ? undefined : `${left} buffers are live after all was disposed`);
+}
+
+/** Runs the samples of one operation on a device against its reference: values, unchanged inputs, balanced buffers. [] when all is well. */
 export async function conform(device: Device, op: AnyOp, seed: number): Promise<Mismatch[]> {
   const mismatches: Mismatch[] = [];
   const samples = op.samples(new Generate(seed));

@@ -27,11 +27,12 @@ export function threefry2x32(key: readonly [number, number], counter: readonly [
 export type RandomStream = 'state' | 'sampling' | 'init' | 'noise';
 const streams: Record<RandomStream, number> = { state: 1, sampling: 2, init: 3, noise: 4 };
 
-/** The two key words of a seed in a stream. Throws OptionError unless the seed is a whole number from 0 to 2^53 - 1. */
+/** The two key words of a seed in a stream, as i32 values for the keys of `randomRows`. Throws OptionError unless the seed is a whole number from 0 to 2^53 - 1. */
 export function randomKey(seed: number, stream: RandomStream): [number, number] {
   if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new OptionError(`seed must be a whole number from 0 to ${Number.MAX_SAFE_INTEGER}; got ${seed}`);
+    throw new OptionError(`randomKey: seed must be a whole number from 0 to ${Number.MAX_SAFE_INTEGER}; got ${seed}`);
   }
+  if (!Object.hasOwn(streams, stream)) throw new OptionError(`randomKey: stream must be one of ${Object.keys(streams).join(', ')}; got ${stream}`);
   // The upper word of a seed has at most 21 bits: the stream takes bits above them.
-  return [seed >>> 0, ((Math.floor(seed / 2 ** 32) | (streams[stream] << 24)) >>> 0) as number];
+  return [seed | 0, Math.floor(seed / 2 ** 32) | (streams[stream] << 24)];
 }

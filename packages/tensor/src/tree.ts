@@ -31,6 +31,7 @@ export function mapTensors<T>(tree: T, f: (tensor: Tensor, path: string) => unkn
   return tree;
 }
 
+/** Disposes every tensor of a tree. */
 export function disposeTree(tree: Tree): void {
   forEachTensor(tree, (tensor) => tensor.dispose());
 }

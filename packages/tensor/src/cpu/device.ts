@@ -1,6 +1,6 @@
 import { Device } from '../device.js';
 import { bytesPerValue, type DType, type HostData, type StorageDType, type TypedArrayOf } from '../dtype.js';
-import { DisposedError, OptionError, refuseUnknownOptions } from '../errors.js';
+import { DisposedError, OptionError, refuseUnknownOptions, UnrollError } from '../errors.js';
 import type { OpDef } from '../op.js';
 import type { Storage, Tensor } from '../tensor.js';
 import type { CpuContext } from './context.js';
@@ -16,16 +16,26 @@ export interface CpuDeviceOptions {
 export class CpuDevice extends Device implements CpuContext {
   readonly kind = 'cpu';
   readonly description = 'cpu: WebAssembly SIMD, 1 thread';
-  readonly kernels: Kernels;
+  #kernels: Kernels | null;
   #memory: LinearMemory | null;
   readonly #scratch: { at: number; bytes: number }[] = [];
 
   /** @internal Use `createCpuDevice`. */
   constructor(options: CpuDeviceOptions = {}) {
     super();
+    refuseUnknownOptions('createCpuDevice', options, ['maxBytes']);
+    const { maxBytes = 2 ** 32 } = options;
+    if (!(Number.isInteger(maxBytes) && maxBytes >= 1 << 20 && maxBytes <= 2 ** 32)) {
+      throw new OptionError(`createCpuDevice: maxBytes must be a whole number from 1048576 to 4294967296; got ${maxBytes}`);
+    }
     requireSimd();
-    this.#memory = new LinearMemory(options.maxBytes);
-    this.kernels = instantiateKernels(this.#memory.memory);
+    this.#memory = new LinearMemory(maxBytes);
+    this.#kernels = instantiateKernels(this.#memory.memory);
+  }
+
+  get kernels(): Kernels {
+    if (this.#kernels === null) throw new DisposedError('the cpu device was used after its dispose(); create another');
+    return this.#kernels;
   }
 
   execute<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void {
@@ -41,6 +51,10 @@ export class CpuDevice extends Device implements CpuContext {
     return tensor.storage.handle as number;
   }
 
+  valueAt(tensor: Tensor, index: number): number {
+    return this.#values(tensor.storage, tensor.dtype, 1, index)[0]!;
+  }
+
   scratch(bytes: number): number {
     const at = this.#linear.allocate(bytes);
     this.#scratch.push({ at, bytes });
@@ -53,8 +67,9 @@ export class CpuDevice extends Device implements CpuContext {
     return at;
   }
 
-  /** The values at once: on this device nothing is pending. */
+  /** A copy of the values at once: on this device nothing is pending. */
   readSync<T extends DType>(tensor: Tensor<T>): TypedArrayOf<T> {
+    if (tensor.device !== this) throw new UnrollError('device.readSync: the tensor lives on another device; use the one in tensor.device');
     return this.#values(tensor.storage, tensor.dtype, tensor.size).slice() as TypedArrayOf<T>;
   }
 
@@ -75,13 +90,12 @@ export class CpuDevice extends Device implements CpuContext {
   }
 
   protected uploadStored(storage: Storage, bytes: Uint8Array, dtype: StorageDType, size: number): void {
-    const half = dtype === 'f16' || dtype === 'bf16';
-    const target = half ? this.#linear.allocate(bytes.byteLength) : (storage.handle as number);
-    new Uint8Array(this.#linear.memory.buffer, target, bytes.byteLength).set(bytes);
-    if (!half) return;
-    const convert = dtype === 'f16' ? this.kernels.f16ToF32 : this.kernels.bf16ToF32;
-    convert(target, storage.handle as number, size);
-    this.#linear.free(target, bytes.byteLength);
+    const at = storage.handle as number;
+    // Halves wait in the upper half of the tensor's own memory, so that loading needs no room besides.
+    const from = at + storage.bytes - bytes.byteLength;
+    new Uint8Array(this.#linear.memory.buffer, from, bytes.byteLength).set(bytes);
+    if (dtype === 'f16') this.kernels.f16ToF32(from, at, size);
+    else if (dtype === 'bf16') this.kernels.bf16ToF32(from, at, size);
   }
 
   protected async download(tensor: Tensor): Promise<HostData> {
@@ -89,11 +103,13 @@ export class CpuDevice extends Device implements CpuContext {
   }
 
   protected destroy(): void {
+    // The kernels hold the memory too.
     this.#memory = null;
+    this.#kernels = null;
   }
 
   get #linear(): LinearMemory {
-    if (this.#memory === null) throw new DisposedError('the cpu device was used after its dispose()');
+    if (this.#memory === null) throw new DisposedError('the cpu device was used after its dispose(); create another');
     return this.#memory;
   }
 
@@ -106,7 +122,7 @@ export class CpuDevice extends Device implements CpuContext {
 }
 
 /**
- * A device on the CPU. Throws UnsupportedError without WebAssembly SIMD.
+ * A device on the CPU. Throws UnsupportedError without WebAssembly SIMD, OptionError, and OutOfMemoryError where the system has no room.
  *
  * @example
  * const device = createCpuDevice();
@@ -115,10 +131,5 @@ export class CpuDevice extends Device implements CpuContext {
  * device.dispose();
  */
 export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
-  refuseUnknownOptions('createCpuDevice', options, ['maxBytes']);
-  const { maxBytes } = options;
-  if (maxBytes !== undefined && !(Number.isInteger(maxBytes) && maxBytes >= 1 << 20 && maxBytes <= 2 ** 32)) {
-    throw new OptionError(`createCpuDevice: maxBytes must be a whole number from 1048576 to 4294967296; got ${maxBytes}`);
-  }
   return new CpuDevice(options);
 }

@@ -6,7 +6,7 @@ type Kernel<N extends number, R = void> = (...args: Args<N>) => R;
 
 /** The exports of kernels/index.ts; all arguments are addresses in bytes or 32-bit numbers, documented there. */
 export interface Kernels {
-  readonly attention: Kernel<15>;
+  readonly attention: Kernel<16, number>;
   readonly rope: Kernel<9>;
   readonly binary: Kernel<6>;
   readonly siluMul: Kernel<4>;
@@ -39,7 +39,7 @@ export function requireSimd(webAssembly: Pick<typeof WebAssembly, 'validate'> | 
   }
   if (!webAssembly.validate(simdProbe)) {
     throw new UnsupportedError(
-      'createCpuDevice: this engine has no WebAssembly SIMD, which all CPU kernels need; use Node >= 20.19, Chrome 91, Firefox 89 or Safari 16.4, on a processor with SSE4.1 or NEON',
+      'createCpuDevice: this engine has no WebAssembly SIMD, which all CPU kernels need; use Node >= 20.19, Chrome 114, Firefox 89 or Safari 16.4, on a processor with SSE4.1 or NEON',
     );
   }
 }

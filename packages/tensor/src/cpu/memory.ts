@@ -18,17 +18,28 @@ interface Block {
 
 /**
  * Allocator over one growing WebAssembly memory. Freed blocks wait in a list per size; when none fits, memory is taken from merged
- * free regions, then from the end. Live blocks never move: kernels and threads may hold addresses.
+ * free regions, then from the end. Before the memory grows, which cannot be undone, free blocks that touch are merged.
+ * Live blocks never move: kernels and threads may hold addresses.
  */
 export class LinearMemory {
   readonly memory: WebAssembly.Memory;
+  readonly maxBytes: number;
   readonly #free = new Map<number, number[]>();
   #regions: Block[] = [];
   // Address 0 stays unused, so that it can mean "none" in kernel arguments.
   #end = alignment;
 
-  constructor(readonly maxBytes: number = maxPages * pageBytes) {
-    this.memory = new WebAssembly.Memory({ initial: 16, maximum: Math.ceil(maxBytes / pageBytes) });
+  /** maxBytes is rounded down to whole pages of 64 KiB. Throws OutOfMemoryError. */
+  constructor(maxBytes: number = maxPages * pageBytes) {
+    const maximum = Math.floor(maxBytes / pageBytes);
+    this.maxBytes = maximum * pageBytes;
+    try {
+      this.memory = new WebAssembly.Memory({ initial: 16, maximum });
+    } catch (error) {
+      throw new OutOfMemoryError(`cpu device: the system reserved no memory of at most ${this.maxBytes} bytes; create the device with a smaller maxBytes`, {
+        cause: error,
+      });
+    }
   }
 
   get reserved(): number {
@@ -40,7 +51,7 @@ export class LinearMemory {
     const size = blockSize(bytes);
     const waiting = this.#free.get(size);
     if (waiting !== undefined && waiting.length > 0) return waiting.pop()!;
-    return this.#fromRegions(size) ?? this.#fromEnd(size) ?? this.#afterMerge(bytes, size);
+    return this.#fromRegions(size) ?? this.#fromEnd(size, this.reserved) ?? this.#afterMerge(bytes, size);
   }
 
   free(at: number, bytes: number): void {
@@ -61,14 +72,14 @@ export class LinearMemory {
     return undefined;
   }
 
-  #fromEnd(size: number): number | undefined {
+  #fromEnd(size: number, limit: number): number | undefined {
     const at = this.#end;
     const need = at + size;
-    if (need > this.maxBytes) return undefined;
+    if (need > limit) return undefined;
     const have = this.reserved;
     if (need > have) {
       // An eighth ahead, so that growing costs little and little is reserved for nothing.
-      const wanted = Math.min(this.maxBytes, Math.max(need, have + Math.min(have >> 3, 1 << 26)));
+      const wanted = Math.min(limit, Math.max(need, have + Math.min(Math.floor(have / 8), 1 << 26)));
       if (!this.#grow(wanted - have) && !this.#grow(need - have)) return undefined;
     }
     this.#end = need;
@@ -86,11 +97,12 @@ export class LinearMemory {
 
   #afterMerge(bytes: number, size: number): number {
     this.#merge();
-    const at = this.#fromRegions(size) ?? this.#fromEnd(size);
+    const at = this.#fromRegions(size) ?? this.#fromEnd(size, this.maxBytes);
     if (at !== undefined) return at;
-    const free = this.#regions.reduce((sum, region) => sum + region.size, 0);
+    const used = this.#end - alignment - this.#regions.reduce((sum, region) => sum + region.size, 0);
+    const refused = this.#end + size <= this.maxBytes ? `; the system gave ${this.reserved} and refused more` : '';
     throw new OutOfMemoryError(
-      `cpu device: no room for ${bytes} bytes; ${this.#end - free} of at most ${this.maxBytes} bytes are in use. Dispose tensors, lower the context or the batch, or use a smaller or quantised model`,
+      `cpu device: no room for ${bytes} bytes; ${used} of at most ${this.maxBytes} bytes are in use${refused}. Dispose tensors, lower the context or the batch, or use a smaller model`,
     );
   }
 

@@ -3,6 +3,27 @@ import { apply1, defineOp, expectDTypes } from '../op.js';
 import { given } from '../sample.js';
 import { showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { kernel, perGroup, rowRanges } from '../webgpu/kernel.js';
+import { treeReduction } from '../webgpu/library.js';
+
+const argmaxKernel = () =>
+  kernel('argmax', [], () => ({
+    params: { rows: 'u32', n: 'u32' },
+    read: { x: 'u32' },
+    write: { y: 'i32' },
+    workgroup: 256,
+    uses: ['rank'],
+    outside: 'var<workgroup> firsts: array<vec2u, 256>;',
+    body: `if (group >= p.rows) { return; }
+  var best = vec2u(0u, 0xffffffffu);
+  for (var i = lane; i < p.n; i += 256u) {
+    let rank = rank_of(x[group * p.n + i]);
+    if (rank > best.x) { best = vec2u(rank, i); }
+  }
+  firsts[lane] = best;
+  ${treeReduction('firsts', 256, 'select(a, b, b.x > a.x || (b.x == a.x && b.y < a.y))')}
+  if (lane == 0u) { y[group] = i32(firsts[0].y); }`,
+  }));
 
 export const argmaxOp = defineOp<null>({
   name: 'argmax',
@@ -24,6 +45,12 @@ export const argmaxOp = defineOp<null>({
   cpu(c, [x], _, [y]) {
     const n = x!.shape[x!.shape.length - 1]!;
     c.kernels.argmax(c.at(x!), c.at(y!), x!.size / n, n);
+  },
+  wgsl([x], _, [y], traits) {
+    const n = x!.shape[x!.shape.length - 1]!;
+    return rowRanges('argmax', x!.size / n, [n * 4, 4], traits).map(({ rows, part }) =>
+      perGroup(argmaxKernel(), rows, traits, { bind: [part(x!, n * 4), part(y!, 4)], params: { rows, n } }),
+    );
   },
   samples(g) {
     const shapes = [[1], [g.int(1, 40)], [g.int(1, 5), g.int(1, 21)], [2, 3, 64], [0, 4]];

@@ -1,16 +1,22 @@
-import { refuseUnknownOptions, ShapeError } from '../errors.js';
+import { OptionError, RangeOpError, refuseUnknownOptions, ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes, type Spec } from '../op.js';
 import { given, type Sample } from '../sample.js';
 import { sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { attentionWgsl } from './attention-wgsl.js';
 
 interface AttentionAttrs {
   readonly scale: number;
 }
 
+export interface AttentionOptions {
+  /** Factor of q . k; 1 / sqrt(D) when absent. */
+  readonly scale?: number;
+}
+
 export const attentionOp = defineOp<AttentionAttrs>({
   name: 'attention',
-  infer(inputs) {
+  infer(inputs, { scale }) {
     expectDTypes('attention', inputs, ['f32', 'f32', 'f32', 'i32', 'i32']);
     const [q, k, v, keyRows, visible] = inputs as [Spec, Spec, Spec, Spec, Spec];
     const show = () => `q=${showShape(q.shape)} k=${showShape(k.shape)} v=${showShape(v.shape)} keyRows=${showShape(keyRows.shape)} visible=${showShape(visible.shape)}`;
@@ -25,6 +31,7 @@ export const attentionOp = defineOp<AttentionAttrs>({
     if (H! > 0 && (Hk === 0 || H! % Hk! !== 0)) {
       throw new ShapeError(`attention: q has ${H} heads, k has ${Hk}; q heads must be a multiple of k heads; ${show()}`);
     }
+    if (!Number.isFinite(scale)) throw new OptionError(`attention: scale must be a finite number; got ${scale}`);
     return [q];
   },
   reference([q, k, v, keyRows, visible], { scale }, [out]) {
@@ -56,10 +63,17 @@ export const attentionOp = defineOp<AttentionAttrs>({
     const [B, T, H, D] = q!.shape as [number, number, number, number];
     if (out!.size === 0) return;
     const S = keyRows!.shape[1]!;
+    const R = k!.shape[0]!;
     const scratch = c.scratch(8 * S);
     const args = [c.at(q!), c.at(k!), c.at(v!), c.at(keyRows!), c.at(visible!), c.at(out!)] as const;
-    c.kernels.attention(...args, scratch, T, H, k!.shape[1]!, D, S, scale, 0, B * T);
+    const bad = c.kernels.attention(...args, scratch, T, H, k!.shape[1]!, D, S, R, scale, 0, B * T);
+    if (bad >= 0) {
+      throw new RangeOpError(
+        `attention: query (${Math.floor(bad / T)}, ${bad % T}) has visible ${c.valueAt(visible!, bad)}; it must be in 0..${S}, and the keyRows that it sees in -1..${R - 1}`,
+      );
+    }
   },
+  wgsl: attentionWgsl,
   samples(g) {
     const samples: Sample<AttentionAttrs>[] = [];
     for (const [B, T, H, Hk, D, S] of [
@@ -88,10 +102,10 @@ export const attentionOp = defineOp<AttentionAttrs>({
  * Scaled dot-product attention over a pool of stored keys and values: q (B, T, H, D), k and v (R, Hk, D) with H a multiple of Hk
  * (grouped heads) -> (B, T, H, D). keyRows (B, S) i32 names each sequence's pool rows in order of position, -1 for none; query
  * (b, t) sees the first visible[b, t] of them. So one call serves caches, padding, prefill and decode. A query without keys gives 0.
- * scale defaults to 1 / sqrt(D).
+ * Throws ShapeError, DTypeError, OptionError, and RangeOpError for a `visible` outside 0..S or a row outside -1..R-1 that is seen.
  */
-export function attention(q: Tensor, k: Tensor, v: Tensor, keyRows: Tensor, visible: Tensor, options: Partial<AttentionAttrs> = {}): Tensor<'f32'> {
+export function attention(q: Tensor, k: Tensor, v: Tensor, keyRows: Tensor, visible: Tensor, options: AttentionOptions = {}): Tensor<'f32'> {
   refuseUnknownOptions('attention', options, ['scale']);
-  const scale = options.scale ?? 1 / Math.sqrt(q.shape[3] ?? 1);
+  const scale = options.scale ?? 1 / Math.sqrt(q.shape[3] || 1);
   return apply1(attentionOp, [q, k, v, keyRows, visible], { scale }) as Tensor<'f32'>;
 }

@@ -1,21 +1,63 @@
-import { RangeOpError, refuseUnknownOptions, ShapeError } from '../errors.js';
+import { OptionError, RangeOpError, refuseUnknownOptions, ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes, type Spec } from '../op.js';
 import { given } from '../sample.js';
 import { sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { kernel, perGroup, rowRanges } from '../webgpu/kernel.js';
+import { treeReduction } from '../webgpu/library.js';
+import { logSumExpOf } from './reduce.js';
 
 interface CrossEntropyAttrs {
   readonly ignoreIndex: number;
 }
 
+export interface CrossEntropyOptions {
+  /** Targets of this value give the loss 0; -100 when absent. */
+  readonly ignoreIndex?: number;
+}
+
+const crossEntropyKernel = () =>
+  kernel('crossEntropy', [], () => ({
+    params: { rows: 'u32', V: 'u32', ignore: 'i32', start: 'u32' },
+    read: { logits: 'f32', targets: 'i32' },
+    write: { loss: 'f32' },
+    workgroup: 128,
+    uses: ['exp', 'log', 'extrema'],
+    faults: true,
+    outside: 'var<workgroup> shared_values: array<f32, 128>;',
+    body: `if (group >= p.rows) { return; }
+  let target_id = targets[group];
+  if (target_id == p.ignore || target_id < 0 || target_id >= i32(p.V)) {
+    if (lane == 0u) {
+      loss[group] = 0.0;
+      if (target_id != p.ignore) { report(target_id, p.start + group); }
+    }
+    return;
+  }
+  let start = group * p.V;
+  var best = of_bits(0xff800000u);
+  for (var i = lane; i < p.V; i += 128u) { best = max_f(best, logits[start + i]); }
+  shared_values[lane] = best;
+  ${treeReduction('shared_values', 128, 'max_f(a, b)')}
+  let largest = shared_values[0];
+  let shift = select(largest, 0.0, abs(largest) == of_bits(0x7f800000u));
+  workgroupBarrier();
+  var sum = 0.0;
+  for (var i = lane; i < p.V; i += 128u) { sum += exp_f(logits[start + i] - shift); }
+  shared_values[lane] = sum;
+  ${treeReduction('shared_values', 128, 'a + b')}
+  if (lane == 0u) { loss[group] = log_f(shared_values[0]) + (shift - logits[start + u32(target_id)]); }`,
+  }));
+
 export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   name: 'crossEntropy',
-  infer(inputs) {
+  infer(inputs, { ignoreIndex }) {
     expectDTypes('crossEntropy', inputs, ['f32', 'i32']);
     const [logits, targets] = inputs as [Spec, Spec];
     if (logits.shape.length === 0 || logits.shape[logits.shape.length - 1] === 0 || !sameShape(logits.shape.slice(0, -1), targets.shape)) {
       throw new ShapeError(`crossEntropy: logits must be (..., V) and targets (...); got logits=${showShape(logits.shape)} targets=${showShape(targets.shape)}`);
     }
+    if ((ignoreIndex | 0) !== ignoreIndex) throw new OptionError(`crossEntropy: ignoreIndex must be a whole number of 32 bits; got ${ignoreIndex}`);
     return [{ shape: targets.shape, dtype: 'f32' }];
   },
   reference([logits, targets], { ignoreIndex }, [loss]) {
@@ -24,14 +66,29 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
       const target = targets!.data[r]!;
       if (target === ignoreIndex) continue;
       const row = Array.from(logits!.data.subarray(r * V, (r + 1) * V));
-      const max = Math.max(...row);
-      loss!.data[r] = max + Math.log(row.reduce((sum, x) => sum + Math.exp(x - max), 0)) - row[target]!;
+      loss!.data[r] = logSumExpOf(row) - row[target]!;
     }
   },
   cpu(c, [logits, targets], { ignoreIndex }, [loss]) {
     const V = logits!.shape[logits!.shape.length - 1]!;
     const bad = c.kernels.crossEntropy(c.at(logits!), c.at(targets!), c.at(loss!), targets!.size, V, ignoreIndex);
-    if (bad >= 0) throw new RangeOpError(`crossEntropy: target ${bad} is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`);
+    if (bad >= 0) {
+      throw new RangeOpError(`crossEntropy: target ${c.valueAt(targets!, bad)}, at place ${bad}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`);
+    }
+  },
+  wgsl([logits, targets], { ignoreIndex }, [loss], traits) {
+    const V = logits!.shape[logits!.shape.length - 1]!;
+    const fault = {
+      key: `crossEntropy ${V} ${ignoreIndex}`,
+      describe: (target: number, place: number) => `crossEntropy: target ${target}, at place ${place}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`,
+    };
+    return rowRanges('crossEntropy', targets!.size, [V * 4, 4], traits).map(({ start, rows, part }) =>
+      perGroup(crossEntropyKernel(), rows, traits, {
+        bind: [part(logits!, V * 4), part(targets!, 4), part(loss!, 4)],
+        params: { rows, V, ignore: ignoreIndex, start },
+        fault,
+      }),
+    );
   },
   samples(g) {
     const V = g.int(1, 40);
@@ -42,12 +99,16 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
       { inputs: [g.f32([3, 4], 50, 90), given([1, -100, 3], [3], 'i32')], ...close },
       { inputs: [g.f32([0, 4]), g.i32([0], 0, 3)], ...close },
       { inputs: [g.f32([1]), given([0], [], 'i32')], ...close },
+      { inputs: [given([Number.POSITIVE_INFINITY, 1, Number.NaN, 2, Number.NEGATIVE_INFINITY, 3], [3, 2]), given([1, 0, 0], [3], 'i32')], ...close },
     ];
   },
 });
 
-/** logSumExp(logits) - logits[target] for logits (..., V), targets (...) i32 -> (...), in nats; 0 where the target is ignoreIndex (default -100). */
-export function crossEntropy(logits: Tensor, targets: Tensor, options: Partial<CrossEntropyAttrs> = {}): Tensor<'f32'> {
+/**
+ * logSumExp(logits) - logits[target] for logits (..., V), targets (...) i32 -> (...), in nats; 0 where the target is ignoreIndex (default -100).
+ * Throws RangeOpError for another target outside 0..V-1, ShapeError, DTypeError, OptionError.
+ */
+export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor<'f32'> {
   refuseUnknownOptions('crossEntropy', options, ['ignoreIndex']);
   return apply1(crossEntropyOp, [logits, targets], { ignoreIndex: options.ignoreIndex ?? -100 }) as Tensor<'f32'>;
 }

@@ -1,13 +1,18 @@
 import { refuseUnknownOptions, ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes, type HostOperand, type OpDef } from '../op.js';
 import type { Generate, Sample } from '../sample.js';
-import { broadcastShapes, broadcastStrides, showShape } from '../shape.js';
+import { broadcastShapes, broadcastStrides, showShape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { kernel, perThread, rowRanges } from '../webgpu/kernel.js';
 
 type F32 = Tensor<'f32'>;
 
 interface UnaryRow {
   readonly f: (x: number, p: number, q: number) => number;
+  /** The value of v in WGSL. */
+  readonly wgsl: string;
+  /** Library functions that it calls. */
+  readonly uses?: readonly string[];
   /** Range that the samples draw from. */
   readonly domain?: readonly [number, number];
   readonly relative?: number;
@@ -17,21 +22,21 @@ const sigmoidOf = (x: number) => 1 / (1 + Math.exp(-x));
 
 // The order of rows is the code that the kernel knows them by.
 const unaryTable = {
-  neg: { f: (x) => -x },
-  abs: { f: Math.abs },
-  exp: { f: Math.exp, domain: [-100, 88] },
-  log: { f: Math.log, domain: [0, 100] },
-  sqrt: { f: Math.sqrt, domain: [0, 100] },
-  rsqrt: { f: (x) => 1 / Math.sqrt(x), domain: [0.01, 100] },
-  reciprocal: { f: (x) => 1 / x, domain: [0.1, 10] },
-  square: { f: (x) => x * x },
-  sigmoid: { f: sigmoidOf, domain: [-20, 20] },
-  silu: { f: (x) => x * sigmoidOf(x), domain: [-20, 20] },
-  tanh: { f: Math.tanh, domain: [-12, 12] },
+  neg: { f: (x) => -x, wgsl: '-v' },
+  abs: { f: Math.abs, wgsl: 'abs(v)' },
+  exp: { f: Math.exp, wgsl: 'exp_f(v)', uses: ['exp'], domain: [-100, 88] },
+  log: { f: Math.log, wgsl: 'log_f(v)', uses: ['log'], domain: [0, 100] },
+  sqrt: { f: Math.sqrt, wgsl: 'sqrt(v)', domain: [0, 100] },
+  rsqrt: { f: (x) => 1 / Math.sqrt(x), wgsl: 'inverseSqrt(v)', domain: [0.01, 100] },
+  reciprocal: { f: (x) => 1 / x, wgsl: '1.0 / v', domain: [0.1, 10] },
+  square: { f: (x) => x * x, wgsl: 'v * v' },
+  sigmoid: { f: sigmoidOf, wgsl: 'sigmoid_f(v)', uses: ['sigmoid'], domain: [-20, 20] },
+  silu: { f: (x) => x * sigmoidOf(x), wgsl: 'v * sigmoid_f(v)', uses: ['sigmoid'], domain: [-20, 20] },
+  tanh: { f: Math.tanh, wgsl: 'tanh_f(v)', uses: ['tanh'], domain: [-12, 12] },
   // The tanh form (Hendrycks & Gimpel 2016), which GPT-2 and its relatives use.
-  gelu: { f: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))), domain: [-6, 6] },
-  relu: { f: (x) => Math.max(x, 0) },
-  affine: { f: (x, p, q) => x * p + q },
+  gelu: { f: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))), wgsl: '0.5 * v * (1.0 + tanh_f(0.7978845608028654 * (v + 0.044715 * v * v * v)))', uses: ['tanh'], domain: [-6, 6] },
+  relu: { f: (x) => Math.max(x, 0), wgsl: 'max_f(v, 0.0)', uses: ['extrema'] },
+  affine: { f: (x, p, q) => x * p + q, wgsl: 'v * p.scale + p.shift' },
 } satisfies Record<string, UnaryRow>;
 
 interface UnaryAttrs {
@@ -39,8 +44,29 @@ interface UnaryAttrs {
   readonly shift: number;
 }
 
+export interface AffineOptions {
+  /** 1 when absent. */
+  readonly scale?: number;
+  /** 0 when absent. */
+  readonly shift?: number;
+}
+
 const noAttrs: UnaryAttrs = { scale: 1, shift: 0 };
 export type UnaryName = keyof typeof unaryTable;
+
+const unaryKernel = (name: UnaryName) =>
+  kernel(name, [], () => {
+    const { wgsl, uses = [] }: UnaryRow = unaryTable[name];
+    return {
+      params: { n: 'u32', ...(name === 'affine' ? { scale: 'f32', shift: 'f32' } : {}) },
+      read: { x: 'f32' },
+      write: { y: 'f32' },
+      uses,
+      body: `if (index >= p.n) { return; }
+  let v = x[index];
+  y[index] = ${wgsl};`,
+    };
+  });
 
 function defineUnary(name: UnaryName, code: number): OpDef<UnaryAttrs> {
   const row: UnaryRow = unaryTable[name];
@@ -55,6 +81,11 @@ function defineUnary(name: UnaryName, code: number): OpDef<UnaryAttrs> {
     },
     cpu(c, [x], { scale, shift }, [y]) {
       c.kernels.unary(code, c.at(x!), c.at(y!), x!.size, scale, shift);
+    },
+    wgsl([x], { scale, shift }, [y], traits) {
+      return rowRanges(name, x!.size, [4], traits).map(({ rows, part }) =>
+        perThread(unaryKernel(name), rows, traits, { bind: [part(x!, 4), part(y!, 4)], params: { n: rows, scale, shift } }),
+      );
     },
     samples(g) {
       const [low, high] = row.domain ?? [-3, 3];
@@ -81,6 +112,7 @@ export const abs = unaryCall('abs');
 export const exp = unaryCall('exp');
 /** Natural logarithm; log(0) = -Infinity. */
 export const log = unaryCall('log');
+/** Square root; NaN below 0. */
 export const sqrt = unaryCall('sqrt');
 /** 1 / sqrt(x). */
 export const rsqrt = unaryCall('rsqrt');
@@ -92,6 +124,7 @@ export const square = unaryCall('square');
 export const sigmoid = unaryCall('sigmoid');
 /** x sigmoid(x). */
 export const silu = unaryCall('silu');
+/** Hyperbolic tangent. */
 export const tanh = unaryCall('tanh');
 /** GELU in its tanh form. */
 export const gelu = unaryCall('gelu');
@@ -99,9 +132,9 @@ export const gelu = unaryCall('gelu');
 export const relu = unaryCall('relu');
 
 /** x * scale + shift. */
-export function affine(x: Tensor, options: Partial<UnaryAttrs>): F32 {
+export function affine(x: Tensor, options: AffineOptions): F32 {
   refuseUnknownOptions('affine', options, ['scale', 'shift']);
-  return apply1(unaryOps.affine, [x], { ...noAttrs, ...options }) as F32;
+  return apply1(unaryOps.affine, [x], { scale: options.scale ?? 1, shift: options.shift ?? 0 }) as F32;
 }
 
 // Math.max and min already have the kernels' rule: NaN wins.
@@ -169,6 +202,40 @@ function binarySamples(g: Generate): Sample<null>[] {
   return pairs.map(([a, b]) => ({ inputs: [g.f32(a), g.f32(b, 0.5, 2)], attrs: null, absolute: 1e-6, relative: 1e-6 }));
 }
 
+const binaryWgsl: Record<BinaryName, string> = {
+  add: 'u + v',
+  sub: 'u - v',
+  mul: 'u * v',
+  div: 'u / v',
+  maximum: 'max_f(u, v)',
+  minimum: 'min_f(u, v)',
+};
+
+const axisNames = (letter: string, rank: number) => Array.from({ length: rank }, (_, i) => `${letter}${i}`);
+
+const binaryKernel = (name: BinaryName, rank: number) =>
+  kernel(name, [rank], () => {
+    const names = [...axisNames('d', rank), ...axisNames('a', rank), ...axisNames('b', rank)];
+    const walk = axisNames('', rank)
+      .reverse()
+      .map((i) => (i === '0' ? 'ia += rest * p.a0; ib += rest * p.b0;' : `at = rest % p.d${i}; rest /= p.d${i}; ia += at * p.a${i}; ib += at * p.b${i};`));
+    return {
+      params: { n: 'u32', ...Object.fromEntries(names.map((axis) => [axis, 'u32' as const])) },
+      read: { a: 'f32', b: 'f32' },
+      write: { c: 'f32' },
+      uses: ['extrema'],
+      body: `if (index >= p.n) { return; }
+  var rest = index;
+  var at = 0u;
+  var ia = 0u;
+  var ib = 0u;
+  ${walk.join('\n  ')}
+  let u = a[ia];
+  let v = b[ib];
+  c[index] = ${binaryWgsl[name]};`,
+    };
+  });
+
 function defineBinary(name: BinaryName, code: number): OpDef<null> {
   return defineOp<null>({
     name,
@@ -186,6 +253,19 @@ function defineBinary(name: BinaryName, code: number): OpDef<null> {
       // The kernel's run knows steps of 0 and 1 only; broadcasting makes no others at the last axis.
       if (sa[last]! > 1 || sb[last]! > 1) throw new ShapeError(`${name}: unexpected steps for ${showShape(a!.shape)} and ${showShape(b!.shape)}`);
       c.kernels.binary(code, c.at(a!), c.at(b!), c.at(out!), dims.length, c.integers([...dims, ...sa, ...sb]));
+    },
+    wgsl([a, b], _, [out], traits) {
+      if (out!.size === 0) return [];
+      const { dims, sa, sb } = collapse(out!.shape, broadcastStrides(a!.shape, out!.shape), broadcastStrides(b!.shape, out!.shape));
+      const inner = sizeOf(dims.slice(1));
+      const k = binaryKernel(name, dims.length);
+      const axes = (letter: string, values: readonly number[]) => Object.fromEntries(values.map((value, i) => [`${letter}${i}`, value]));
+      const steps = { ...axes('d', dims), ...axes('a', sa), ...axes('b', sb) };
+      const [rowA, rowB, rowC] = [sa[0]! * 4, sb[0]! * 4, inner * 4];
+      return rowRanges(name, dims[0]!, [rowA, rowB, rowC], traits).map(({ rows, part }) => {
+        const bind = [rowA === 0 ? a! : part(a!, rowA), rowB === 0 ? b! : part(b!, rowB), part(out!, rowC)];
+        return perThread(k, rows * inner, traits, { bind, params: { ...steps, n: rows * inner } });
+      });
     },
     samples: binarySamples,
   });

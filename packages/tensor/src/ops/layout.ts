@@ -1,7 +1,56 @@
 import { ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes, type Spec } from '../op.js';
+import { tidy } from '../scope.js';
 import { normalizeAxis, showShape, sizeOf, stridesOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { type GpuDispatch, kernel, type Operand, perThread, rowRanges } from '../webgpu/kernel.js';
+import type { GpuTraits } from '../webgpu/traits.js';
+
+const copyKernel = () =>
+  kernel('copyRuns', [], () => ({
+    params: { n: 'u32', width: 'u32', srcStart: 'u32', srcStep: 'u32', dstStart: 'u32', dstStep: 'u32' },
+    read: { x: 'u32' },
+    write: { y: 'u32' },
+    body: `if (index >= p.n) { return; }
+  let run = index / p.width;
+  let at = index % p.width;
+  y[p.dstStart + run * p.dstStep + at] = x[p.srcStart + run * p.srcStep + at];`,
+  }));
+
+interface Runs {
+  readonly runs: number;
+  /** Values of a run, where the first begins, and from run to run, on both sides. */
+  readonly width: number;
+  readonly src: readonly [start: number, step: number];
+  readonly dst: readonly [start: number, step: number];
+}
+
+/** Copies runs of values; those of tensors beyond the binding limit one by one, in pieces. */
+function copyRuns(x: Tensor, y: Tensor, { runs, width, src, dst }: Runs, traits: GpuTraits): GpuDispatch[] {
+  const n = runs * width;
+  if (n === 0) return [];
+  if (Math.max(x.storage.bytes, y.storage.bytes) <= traits.maxBindingBytes) {
+    const params = { n, width, srcStart: src[0], srcStep: src[1], dstStart: dst[0], dstStep: dst[1] };
+    return [perThread(copyKernel(), n, traits, { bind: [x, y], params })];
+  }
+  const align = traits.offsetAlignment / 4;
+  const piece = Math.floor(traits.maxBindingBytes / 4) - align;
+  const dispatches: GpuDispatch[] = [];
+  const side = (tensor: Tensor, first: number, count: number) => {
+    const skip = first % align;
+    return { skip, part: { tensor, offset: (first - skip) * 4, bytes: (skip + count) * 4 } };
+  };
+  for (let run = 0; run < runs; run++) {
+    for (let at = 0; at < width; at += piece) {
+      const count = Math.min(piece, width - at);
+      const from = side(x, src[0] + run * src[1] + at, count);
+      const to = side(y, dst[0] + run * dst[1] + at, count);
+      const params = { n: count, width: count, srcStart: from.skip, srcStep: 0, dstStart: to.skip, dstStep: 0 };
+      dispatches.push(perThread(copyKernel(), count, traits, { bind: [from.part, to.part], params }));
+    }
+  }
+  return dispatches;
+}
 
 interface SliceAttrs {
   readonly axis: number;
@@ -33,6 +82,13 @@ export const sliceOp = defineOp<SliceAttrs>({
     const width = y!.shape[at]! * inner;
     c.kernels.copyRuns(c.at(x!) + start * inner, c.at(y!), (y!.size * 4) / width, width, x!.shape[at]! * inner, width);
   },
+  wgsl([x], { axis, start }, [y], traits) {
+    if (y!.size === 0) return [];
+    const at = normalizeAxis('slice', axis, x!.shape.length);
+    const inner = sizeOf(x!.shape.slice(at + 1));
+    const width = y!.shape[at]! * inner;
+    return copyRuns(x!, y!, { runs: y!.size / width, width, src: [start * inner, x!.shape[at]! * inner], dst: [0, width] }, traits);
+  },
   samples(g) {
     const shape = [g.int(1, 4), g.int(3, 9), g.int(1, 5)];
     return [
@@ -60,7 +116,8 @@ export const copyOp = defineOp<null>({
   cpu(c, [x], _, [y]) {
     c.kernels.copyRuns(c.at(x!), c.at(y!), 1, x!.size * 4, 0, 0);
   },
-  samples: (g) => [[], [0], [3], [2, g.int(1, 9)]].map((shape) => ({ inputs: [g.f32(shape)], attrs: null })),
+  wgsl: ([x], _, [y], traits) => copyRuns(x!, y!, { runs: 1, width: x!.size, src: [0, 0], dst: [0, 0] }, traits),
+  samples: (g) => [[], [0], [3], [1, 1], [2, g.int(1, 9)]].map((shape) => ({ inputs: [g.f32(shape)], attrs: null })),
 });
 
 /** The same values in memory of their own. */
@@ -103,6 +160,18 @@ export const concatOp = defineOp<{ readonly axis: number }>({
       start += width;
     }
   },
+  wgsl(inputs, { axis }, [y], traits) {
+    const at = normalizeAxis('concat', axis, y!.shape.length);
+    const inner = sizeOf(y!.shape.slice(at + 1));
+    const step = y!.shape[at]! * inner;
+    let start = 0;
+    return inputs.flatMap((x) => {
+      const width = x.shape[at]! * inner;
+      const dst = [start, step] as const;
+      start += width;
+      return width === 0 ? [] : copyRuns(x, y!, { runs: x.size / width, width, src: [0, width], dst }, traits);
+    });
+  },
   samples(g) {
     const n = g.int(1, 5);
     return [
@@ -129,6 +198,21 @@ function permutedSpec(x: Spec, axes: readonly number[]): Spec {
   return { shape: axes.map((axis) => x.shape[axis]!), dtype: x.dtype };
 }
 
+const permuteKernel = (rank: number) =>
+  kernel('permute', [rank], () => {
+    const axes = Array.from({ length: rank }, (_, i) => i).reverse();
+    return {
+      params: { n: 'u32', ...Object.fromEntries(axes.flatMap((i) => [[`d${i}`, 'u32' as const], [`s${i}`, 'u32' as const]])) },
+      read: { x: 'u32' },
+      write: { y: 'u32' },
+      body: `if (index >= p.n) { return; }
+  var rest = index;
+  var source = 0u;
+  ${axes.map((i) => `source += (rest % p.d${i}) * p.s${i}; rest /= p.d${i};`).join('\n  ')}
+  y[index] = x[source];`,
+    };
+  });
+
 export const permuteOp = defineOp<{ readonly axes: readonly number[] }>({
   name: 'permute',
   infer: (inputs, { axes }) => [permutedSpec(inputs[0]!, axes)],
@@ -150,11 +234,21 @@ export const permuteOp = defineOp<{ readonly axes: readonly number[] }>({
     const [dims, from] = axes.length > 0 ? [y!.shape, axes.map((axis) => steps[axis]!)] : [[1], [1]];
     c.kernels.permute(c.at(x!), c.at(y!), dims.length, c.integers([...dims, ...from]));
   },
+  wgsl([x], { axes }, [y], traits) {
+    if (y!.size === 0) return [];
+    const steps = stridesOf(x!.shape);
+    const dims = Object.fromEntries(axes.flatMap((axis, i) => [[`d${i}`, y!.shape[i]!], [`s${i}`, steps[axis]!]]));
+    const run = (bind: readonly Operand[], n: number) => perThread(permuteKernel(axes.length), n, traits, { bind, params: { ...dims, n } });
+    if (axes[0] !== 0) return [run([x!, y!], y!.size)];
+    const inner = sizeOf(y!.shape.slice(1));
+    return rowRanges('permute', y!.shape[0]!, [inner * 4], traits).map(({ rows, part }) => run([part(x!, inner * 4), part(y!, inner * 4)], rows * inner));
+  },
   samples: (g) => [
     { inputs: [g.f32([2, g.int(1, 5), 3])], attrs: { axes: [2, 0, 1] } },
     { inputs: [g.f32([g.int(1, 9), g.int(1, 9)])], attrs: { axes: [1, 0] } },
     { inputs: [g.f32([2, 3, 4, 5])], attrs: { axes: [0, 2, 1, 3] } },
     { inputs: [g.f32([])], attrs: { axes: [] } },
+    { inputs: [g.f32([1, 3, 1])], attrs: { axes: [2, 0, 1] } },
     { inputs: [g.f32([0, 4])], attrs: { axes: [1, 0] } },
   ],
 });
@@ -178,8 +272,10 @@ export function split<T extends Tensor>(x: T, axis: number, sizes: readonly numb
   const total = sizes.reduce((sum, size) => sum + size, 0);
   if (total !== x.shape[at]) throw new ShapeError(`split: sizes ${showShape(sizes)} add up to ${total}, axis ${at} of ${showShape(x.shape)} is ${x.shape[at]}`);
   let start = 0;
-  return sizes.map((size) => {
-    start += size;
-    return slice(x, at, start - size, start);
-  });
+  return tidy(x.device, () =>
+    sizes.map((size) => {
+      start += size;
+      return slice(x, at, start - size, start);
+    }),
+  );
 }

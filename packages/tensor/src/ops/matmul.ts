@@ -2,8 +2,10 @@ import type { CpuContext } from '../cpu/context.js';
 import { refuseUnknownOptions, ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes, type HostOperand, type Spec } from '../op.js';
 import type { Sample } from '../sample.js';
+import { tidy } from '../scope.js';
 import { sameShape, showShape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { matmulWgsl } from './matmul-wgsl.js';
 import { reshape } from './reshape.js';
 
 export interface MatmulOptions {
@@ -46,8 +48,7 @@ function plan(a: Spec, b: Spec, { transposeA, transposeB }: MatmulAttrs): Plan {
   return { batch, M, K, N, sharedB };
 }
 
-function transposed(c: CpuContext, at: number, rows: number, cols: number): number {
-  const out = c.scratch(rows * cols * 4);
+function transposed(c: CpuContext, at: number, out: number, rows: number, cols: number): number {
   c.kernels.transpose(at, out, rows, cols);
   return out;
 }
@@ -81,17 +82,20 @@ export const matmulOp = defineOp<MatmulAttrs>({
     if (out!.size === 0) return;
     const { kernels } = c;
     // The kernels read both operands along k; another layout is turned first.
-    const shared = sharedB ? (attrs.transposeB ? c.at(b!) : transposed(c, c.at(b!), K, N)) : 0;
+    const turnedA = attrs.transposeA ? c.scratch(M * K * 4) : 0;
+    const turnedB = attrs.transposeB ? 0 : c.scratch(K * N * 4);
+    const shared = sharedB ? (attrs.transposeB ? c.at(b!) : transposed(c, c.at(b!), turnedB, K, N)) : 0;
     for (let z = 0; z < batch; z++) {
       const start = c.at(a!) + z * M * K * 4;
-      const rowsA = attrs.transposeA ? transposed(c, start, K, M) : start;
+      const rowsA = attrs.transposeA ? transposed(c, start, turnedA, K, M) : start;
       const startB = c.at(b!) + z * K * N * 4;
-      const rowsB = sharedB ? shared : attrs.transposeB ? startB : transposed(c, startB, K, N);
+      const rowsB = sharedB ? shared : attrs.transposeB ? startB : transposed(c, startB, turnedB, K, N);
       const to = c.at(out!) + z * M * N * 4;
       if (M === 1) kernels.matvec(rowsA, rowsB, to, K, N, 0, N);
       else kernels.matmul(rowsA, rowsB, to, M, K, N, 0, N);
     }
   },
+  wgsl: ([a, b], attrs, [c], traits) => matmulWgsl({ ...plan(a!, b!, attrs), ...attrs }, a!, b!, c!, traits),
   samples(g) {
     const flags = [
       [false, false],
@@ -131,10 +135,5 @@ export function matvec(w: Tensor, x: Tensor): Tensor<'f32'> {
   if (w.shape.length !== 2 || x.shape.length !== 1 || w.shape[1] !== x.shape[0]) {
     throw new ShapeError(`matvec: w must be (N, K) and x (K); got w=${showShape(w.shape)} x=${showShape(x.shape)}`);
   }
-  const row = reshape(x, [1, x.size]);
-  const y = matmul(row, w, { transposeB: true });
-  const out = reshape(y, [w.shape[0]!]);
-  row.dispose();
-  y.dispose();
-  return out;
+  return tidy(x.device, () => reshape(matmul(reshape(x, [1, x.size]), w, { transposeB: true }), [w.shape[0]!]));
 }

@@ -1,19 +1,44 @@
-import { refuseUnknownOptions, ShapeError } from '../errors.js';
+import { OptionError, refuseUnknownOptions, ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes, type Spec } from '../op.js';
 import { given } from '../sample.js';
-import { sameShape, showShape, sizeOf } from '../shape.js';
+import { checkShape, sameShape, showShape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { kernel, perThread, rowRanges } from '../webgpu/kernel.js';
 
 /** Which values turn together: (2i, 2i+1), or (i, i + D/2). */
 export type RopeLayout = 'interleaved' | 'half';
 
-interface RopeAttrs {
+export interface RopeOptions {
   readonly layout: RopeLayout;
 }
 
-export const ropeOp = defineOp<RopeAttrs>({
+const ropeKernel = (layout: RopeLayout) =>
+  kernel('rope', [layout], () => ({
+    params: { n: 'u32', H: 'u32', half: 'u32', P: 'u32' },
+    read: { x: 'f32', table: 'f32', positions: 'i32' },
+    write: { y: 'f32' },
+    body: `if (index >= p.n) { return; }
+  let i = index % p.half;
+  let head = index / p.half;
+  let position = positions[head / p.H];
+  var c = 1.0;
+  var s = 0.0;
+  if (position >= 0 && position < i32(p.P)) {
+    let at = 2u * (u32(position) * p.half + i);
+    c = table[at];
+    s = table[at + 1u];
+  }
+  let first = head * p.half * 2u + ${layout === 'interleaved' ? '2u * i' : 'i'};
+  let second = first + ${layout === 'interleaved' ? '1u' : 'p.half'};
+  let u = x[first];
+  let v = x[second];
+  y[first] = u * c - v * s;
+  y[second] = u * s + v * c;`,
+  }));
+
+export const ropeOp = defineOp<RopeOptions>({
   name: 'rope',
-  infer(inputs) {
+  infer(inputs, { layout }) {
     expectDTypes('rope', inputs, ['f32', 'f32', 'i32']);
     const [x, table, positions] = inputs as [Spec, Spec, Spec];
     const D = x.shape[x.shape.length - 1];
@@ -29,6 +54,7 @@ export const ropeOp = defineOp<RopeAttrs>({
         `rope: x must be (..., H, D) with even D, table (P, D/2, 2), positions (...); got x=${showShape(x.shape)} table=${showShape(table.shape)} positions=${showShape(positions.shape)}`,
       );
     }
+    if (layout !== 'interleaved' && layout !== 'half') throw new OptionError(`rope: layout must be interleaved or half; got ${layout}`);
     return [x];
   },
   reference([x, table, positions], { layout }, [y]) {
@@ -54,6 +80,16 @@ export const ropeOp = defineOp<RopeAttrs>({
     const N = sizeOf(positions!.shape);
     c.kernels.rope(c.at(x!), c.at(table!), c.at(positions!), c.at(y!), N, H, D, table!.shape[0]!, Number(layout === 'interleaved'));
   },
+  wgsl([x, table, positions], { layout }, [y], traits) {
+    if (x!.size === 0) return [];
+    const [H, D] = x!.shape.slice(-2) as [number, number];
+    return rowRanges('rope', positions!.size, [H * D * 4, 4], traits).map(({ rows, part }) =>
+      perThread(ropeKernel(layout), (rows * H * D) / 2, traits, {
+        bind: [part(x!, H * D * 4), table!, part(positions!, 4), part(y!, H * D * 4)],
+        params: { n: (rows * H * D) / 2, H, half: D / 2, P: table!.shape[0]! },
+      }),
+    );
+  },
   samples(g) {
     const D = 2 * g.int(1, 9);
     const table = () => g.f32([7, D / 2, 2], -1, 1);
@@ -69,16 +105,19 @@ export const ropeOp = defineOp<RopeAttrs>({
  * Rotary position embedding (Su et al. 2021) of x (..., H, D) at positions (...) i32, with cos and sin pairs from table (P, D/2, 2) (see `ropeTable`).
  * A row whose position is outside 0..P-1, such as -1 for padding, is copied as it is.
  */
-export function rope(x: Tensor, table: Tensor, positions: Tensor, options: { layout: RopeLayout }): Tensor<'f32'> {
+export function rope(x: Tensor, table: Tensor, positions: Tensor, options: RopeOptions): Tensor<'f32'> {
   refuseUnknownOptions('rope', options, ['layout']);
   return apply1(ropeOp, [x, table, positions], options) as Tensor<'f32'>;
 }
 
 /**
  * cos and sin of position * base^(-2i/D) as (P, D/2, 2), for P positions. Frequencies and angles are rounded to f32, as the models
- * were trained with: float64 angles differ by up to 2e-4 near position 4000.
+ * were trained with: float64 angles differ by up to 2e-4 near position 4000. Throws ShapeError for an odd D, OptionError for a bad base.
  */
 export function ropeTable(positions: number, D: number, base: number): Float32Array {
+  checkShape('ropeTable', [positions, D]);
+  if (D % 2 !== 0) throw new ShapeError(`ropeTable: D must be even; got ${D}`);
+  if (!(Number.isFinite(base) && base > 0)) throw new OptionError(`ropeTable: base must be a positive number; got ${base}`);
   const table = new Float32Array(positions * D);
   for (let i = 0; i < D / 2; i++) {
     const frequency = Math.fround(1 / Math.fround(base ** Math.fround((2 * i) / D)));

@@ -1,14 +1,64 @@
 import { RangeOpError, ShapeError } from '../errors.js';
 import { apply, apply1, defineOp, expectDTypes, type Spec } from '../op.js';
 import { given } from '../sample.js';
-import { sameShape, showShape, sizeOf } from '../shape.js';
+import { type Shape, sameShape, showShape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { type Fault, kernel, perGroup, perThread, rowRanges } from '../webgpu/kernel.js';
+
+function outside(who: string, index: number, place: number, table: Shape): RangeOpError {
+  return new RangeOpError(`${who}: index ${index}, at place ${place}, is outside the rows 0..${table[0]! - 1} of the table ${showShape(table)}`);
+}
+
+/** How both ask for a row that does not exist: the same sentence as on the CPU. */
+function outsideFault(who: string, table: Shape): Fault {
+  return { key: `${who} ${showShape(table)}`, describe: (index, place) => outside(who, index, place, table).message };
+}
+
+// first and count are the rows of the table that this dispatch sees; R all of them.
+const gatherKernel = () =>
+  kernel('gatherRows', [], () => ({
+    params: { n: 'u32', width: 'u32', R: 'i32', first: 'i32', count: 'i32', start: 'u32' },
+    read: { table: 'u32', indices: 'i32' },
+    write: { y: 'u32' },
+    faults: true,
+    body: `if (index >= p.n) { return; }
+  let place = index / p.width;
+  let row = indices[place];
+  if (row < 0 || row >= p.R) {
+    y[index] = 0u;
+    report(row, p.start + place);
+    return;
+  }
+  if (row >= p.first && row < p.first + p.count) { y[index] = table[u32(row - p.first) * p.width + index % p.width]; }`,
+  }));
+
+// A workgroup for each row, which first looks whether a later one goes to the same place.
+const scatterKernel = () =>
+  kernel('scatterRows', [], () => ({
+    params: { n: 'u32', width: 'u32', R: 'i32', first: 'i32', count: 'i32' },
+    read: { indices: 'i32', rows: 'u32' },
+    write: { table: 'u32' },
+    faults: true,
+    outside: 'var<workgroup> later: atomic<u32>;',
+    body: `if (group >= p.n) { return; }
+  let row = indices[group];
+  if (row < 0 || row >= p.R) {
+    if (lane == 0u && row != -1) { report(row, group); }
+    return;
+  }
+  for (var i = group + 1u + lane; i < p.n; i += 64u) {
+    if (indices[i] == row) { atomicStore(&later, 1u); }
+  }
+  workgroupBarrier();
+  if (atomicLoad(&later) == 1u || row < p.first || row >= p.first + p.count) { return; }
+  for (var c = lane; c < p.width; c += 64u) { table[u32(row - p.first) * p.width + c] = rows[group * p.width + c]; }`,
+  }));
 
 export const gatherRowsOp = defineOp<null>({
   name: 'gatherRows',
   infer(inputs) {
     const [table, index] = inputs as [Spec, Spec];
-    expectDTypes('gatherRows', [index], ['i32']);
+    expectDTypes('gatherRows', [table, index], [table.dtype, 'i32']);
     if (table.shape.length === 0) throw new ShapeError(`gatherRows: the table needs rows; got ${showShape(table.shape)}`);
     return [{ shape: [...index.shape, ...table.shape.slice(1)], dtype: table.dtype }];
   },
@@ -21,7 +71,22 @@ export const gatherRowsOp = defineOp<null>({
   cpu(c, [table, index], _, [out]) {
     const width = sizeOf(table!.shape.slice(1)) * 4;
     const bad = c.kernels.gatherRows(c.at(table!), c.at(index!), c.at(out!), index!.size, table!.shape[0]!, width);
-    if (bad >= 0) throw new RangeOpError(`gatherRows: index ${bad} is outside the rows of the table ${showShape(table!.shape)}`);
+    if (bad >= 0) throw outside('gatherRows', c.valueAt(index!, bad), bad, table!.shape);
+  },
+  wgsl([table, index], _, [out], traits) {
+    if (out!.size === 0) return [];
+    const R = table!.shape[0]!;
+    const width = sizeOf(table!.shape.slice(1));
+    const fault = outsideFault('gatherRows', table!.shape);
+    return rowRanges('gatherRows', index!.size, [width * 4, 4], traits).flatMap((places) =>
+      rowRanges('gatherRows', R, [width * 4], traits).map((seen) =>
+        perThread(gatherKernel(), places.rows * width, traits, {
+          bind: [seen.part(table!, width * 4), places.part(index!, 4), places.part(out!, width * 4)],
+          params: { n: places.rows * width, width, R, first: seen.start, count: seen.rows, start: places.start },
+          fault,
+        }),
+      ),
+    );
   },
   samples(g) {
     const R = g.int(1, 9);
@@ -63,7 +128,19 @@ export const scatterRowsOp = defineOp<null>({
   cpu(c, [table, index, rows]) {
     const width = sizeOf(table!.shape.slice(1)) * 4;
     const bad = c.kernels.scatterRows(c.at(table!), c.at(index!), c.at(rows!), index!.size, table!.shape[0]!, width);
-    if (bad >= 0) throw new RangeOpError(`scatterRows: index ${bad} is outside the rows of the table ${showShape(table!.shape)}`);
+    if (bad >= 0) throw outside('scatterRows', c.valueAt(index!, bad), bad, table!.shape);
+  },
+  wgsl([table, index, rows], _, __, traits) {
+    if (rows!.size === 0 || table!.size === 0) return [];
+    const width = sizeOf(table!.shape.slice(1));
+    const fault = outsideFault('scatterRows', table!.shape);
+    return rowRanges('scatterRows', table!.shape[0]!, [width * 4], traits).map((seen) =>
+      perGroup(scatterKernel(), index!.size, traits, {
+        bind: [index!, rows!, seen.part(table!, width * 4)],
+        params: { n: index!.size, width, R: table!.shape[0]!, first: seen.start, count: seen.rows },
+        fault,
+      }),
+    );
   },
   samples(g) {
     const width = g.int(1, 9);
@@ -75,7 +152,7 @@ export const scatterRowsOp = defineOp<null>({
   },
 });
 
-/** table[index[i]] = rows[i], in place; an index of -1 writes nothing. Throws RangeOpError, with nothing written, for a row that does not exist. */
+/** table[index[i]] = rows[i], in place; an index of -1 writes nothing, of equal ones the last counts. Throws RangeOpError, with nothing written, for a row that does not exist. */
 export function scatterRows(table: Tensor, index: Tensor, rows: Tensor): void {
   apply(scatterRowsOp, [table, index, rows], null);
 }

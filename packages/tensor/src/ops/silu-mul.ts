@@ -2,6 +2,19 @@ import { ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes } from '../op.js';
 import { showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { kernel, perThread, rowRanges } from '../webgpu/kernel.js';
+
+const siluMulKernel = () =>
+  kernel('siluMul', [], () => ({
+    params: { n: 'u32', half: 'u32' },
+    read: { x: 'f32' },
+    write: { y: 'f32' },
+    uses: ['sigmoid'],
+    body: `if (index >= p.n) { return; }
+  let at = index + (index / p.half) * p.half;
+  let gate = x[at];
+  y[index] = gate * sigmoid_f(gate) * x[at + p.half];`,
+  }));
 
 export const siluMulOp = defineOp<null>({
   name: 'siluMul',
@@ -27,8 +40,15 @@ export const siluMulOp = defineOp<null>({
     const half = y!.shape[y!.shape.length - 1]!;
     c.kernels.siluMul(c.at(x!), c.at(y!), y!.size / half, half);
   },
+  wgsl([x], _, [y], traits) {
+    if (y!.size === 0) return [];
+    const half = y!.shape[y!.shape.length - 1]!;
+    return rowRanges('siluMul', y!.size / half, [half * 8, half * 4], traits).map(({ rows, part }) =>
+      perThread(siluMulKernel(), rows * half, traits, { bind: [part(x!, half * 8), part(y!, half * 4)], params: { n: rows * half, half } }),
+    );
+  },
   samples(g) {
-    const shapes = [[2], [0, 8], [3, 0], [g.int(1, 5), 2 * g.int(1, 9)], [2, 3, 32]];
+    const shapes = [[2], [1, 2], [0, 8], [3, 0], [g.int(1, 5), 2 * g.int(1, 9)], [2, 3, 32]];
     return shapes.map((shape) => ({ inputs: [g.f32(shape, -8, 8)], attrs: null, absolute: 1e-6, relative: 3e-6 }));
   },
 });

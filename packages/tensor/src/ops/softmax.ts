@@ -3,6 +3,36 @@ import { apply1, defineOp, expectDTypes } from '../op.js';
 import { given } from '../sample.js';
 import { showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { kernel, perGroup, rowRanges } from '../webgpu/kernel.js';
+import { treeReduction } from '../webgpu/library.js';
+
+const softmaxKernel = () =>
+  kernel('softmax', [], () => ({
+    params: { rows: 'u32', n: 'u32' },
+    read: { x: 'f32' },
+    write: { y: 'f32' },
+    workgroup: 128,
+    uses: ['exp', 'extrema'],
+    outside: 'var<workgroup> shared_values: array<f32, 128>;',
+    body: `if (group >= p.rows) { return; }
+  let start = group * p.n;
+  var best = of_bits(0xff800000u);
+  for (var i = lane; i < p.n; i += 128u) { best = max_f(best, x[start + i]); }
+  shared_values[lane] = best;
+  ${treeReduction('shared_values', 128, 'max_f(a, b)')}
+  let shift = shared_values[0];
+  workgroupBarrier();
+  var sum = 0.0;
+  for (var i = lane; i < p.n; i += 128u) {
+    let e = exp_f(x[start + i] - shift);
+    y[start + i] = e;
+    sum += e;
+  }
+  shared_values[lane] = sum;
+  ${treeReduction('shared_values', 128, 'a + b')}
+  let total = shared_values[0];
+  for (var i = lane; i < p.n; i += 128u) { y[start + i] = y[start + i] / total; }`,
+  }));
 
 export const softmaxOp = defineOp<null>({
   name: 'softmax',
@@ -25,6 +55,13 @@ export const softmaxOp = defineOp<null>({
     if (x!.size === 0) return;
     const n = x!.shape[x!.shape.length - 1]!;
     c.kernels.softmax(c.at(x!), c.at(y!), x!.size / n, n);
+  },
+  wgsl([x], _, [y], traits) {
+    if (x!.size === 0) return [];
+    const n = x!.shape[x!.shape.length - 1]!;
+    return rowRanges('softmax', x!.size / n, [n * 4], traits).map(({ rows, part }) =>
+      perGroup(softmaxKernel(), rows, traits, { bind: [part(x!, n * 4), part(y!, n * 4)], params: { rows, n } }),
+    );
   },
   samples(g) {
     const shapes = [[1], [g.int(1, 40)], [g.int(1, 5), g.int(1, 21)], [2, 3, 64], [0, 4], [3, 0]];

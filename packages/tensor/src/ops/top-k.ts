@@ -3,6 +3,7 @@ import { apply, defineOp, expectDTypes } from '../op.js';
 import { given } from '../sample.js';
 import { showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { topKWgsl } from './top-k-wgsl.js';
 
 interface TopKAttrs {
   readonly k: number;
@@ -45,6 +46,7 @@ export const topKOp = defineOp<TopKAttrs>({
     const n = x!.shape[x!.shape.length - 1]!;
     c.kernels.topK(c.at(x!), c.at(values!), c.at(indices!), x!.size / n, n, k);
   },
+  wgsl: topKWgsl,
   samples(g) {
     const n = g.int(2, 60);
     return [

@@ -1,0 +1,85 @@
+import { type GeneratedToken, type GenerateOptions, generate } from '@unroll/sampler';
+import { type Flags, readFlag, readText } from '../args.js';
+import type { Command } from '../command.js';
+import { modelArgs, samplingArgs, stateArgs } from '../flags.js';
+import { samplingOptions } from '../sampling.js';
+import { UsageError } from '../errors.js';
+import type { Io } from '../io.js';
+import { type LoadedModel, loadModel, modelChoice } from '../model/load.js';
+import { styleFor } from '../style.js';
+
+export const command: Command = {
+  name: 'generate',
+  description: 'continue a text',
+  args: {
+    prompt: { type: 'positional', description: 'the text to continue; read from standard input when absent' },
+    tokens: { type: 'string', valueHint: 'IDS', description: 'the prompt as token ids with commas, for a model without a tokenizer' },
+    ...modelArgs,
+    ...samplingArgs,
+    ...stateArgs,
+    json: { type: 'boolean', description: 'one JSON object a line and token: token, text, logprob, recurrences; finish on the last' },
+  },
+  notes: ['One line end at the end of standard input is not part of the prompt.'],
+  examples: ['unroll generate "731+94="', 'echo "731+94=" | unroll generate --depth 1', 'unroll generate "2+2=" --temperature 0.8 --seed 7 --json'],
+  run,
+};
+
+function parseTokens(text: string): number[] {
+  const parts = text.split(/[\s,]+/).filter((part) => part !== '');
+  const bad = parts.find((part) => !/^\d{1,9}$/.test(part));
+  if (bad !== undefined) throw new UsageError(`--tokens must be token ids with commas, such as 15,56,114; got "${bad}"`);
+  return parts.map(Number);
+}
+
+async function readPrompt(flags: Flags, io: Io): Promise<string | number[]> {
+  const tokens = readText(flags, 'tokens');
+  const prompt = readText(flags, 'prompt');
+  if (tokens !== undefined) {
+    if (prompt !== undefined) throw new UsageError('generate: give a prompt or --tokens, not both');
+    return parseTokens(tokens);
+  }
+  if (prompt !== undefined) return prompt;
+  if (io.stdin.isTTY) throw new UsageError('generate: a prompt is missing; give it in quotes, such as unroll generate "731+94=", or by a pipe');
+  return (await io.stdin.readAll()).replace(/\r?\n$/, '');
+}
+
+async function run(flags: Flags, io: Io): Promise<number> {
+  const sampling = samplingOptions(flags);
+  const prompt = await readPrompt(flags, io);
+  if (prompt.length === 0) throw new UsageError('generate: the prompt is empty; give at least one character');
+  const loaded = await loadModel(modelChoice(flags), io);
+  try {
+    if (typeof prompt === 'string' && loaded.tokenizer === undefined) {
+      throw new UsageError(`"${loaded.name}" has no tokenizer.json, so a text prompt cannot be read; give token ids, such as --tokens 15,56,114`);
+    }
+    await stream(loaded, { ...sampling, prompt }, readFlag(flags, 'json'), io);
+    return 0;
+  } finally {
+    await loaded.dispose();
+  }
+}
+
+/** What the model's files say about length, as far as the context has room for it. */
+function defaultLimit(loaded: LoadedModel, prompt: string | readonly number[]): Partial<GenerateOptions> {
+  if (loaded.maxNewTokens === undefined) return {};
+  const length = typeof prompt === 'string' ? (loaded.tokenizer?.encode(prompt).length ?? 0) : prompt.length;
+  const room = loaded.model.contextLength - length;
+  return room < 1 ? {} : { maxNewTokens: Math.min(loaded.maxNewTokens, room) };
+}
+
+async function stream(loaded: LoadedModel, options: Omit<GenerateOptions, 'model'>, json: boolean, io: Io): Promise<void> {
+  const { model, tokenizer } = loaded;
+  const style = styleFor(io);
+  const show = (item: GeneratedToken): string => {
+    if (json) return `${JSON.stringify(item)}\n`;
+    return tokenizer === undefined ? `${item.token} ` : item.text;
+  };
+  const all: GenerateOptions = { ...defaultLimit(loaded, options.prompt), ...options, model, ...(tokenizer === undefined ? {} : { tokenizer }) };
+  const run = generate(all);
+  if (!json && io.stdout.isTTY && typeof options.prompt === 'string') io.stdout.write(style.dim(options.prompt));
+  for await (const item of run) {
+    io.stdout.write(show(item));
+    await io.breathe();
+  }
+  if (!json) io.stdout.write('\n');
+}

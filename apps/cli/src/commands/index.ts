@@ -1,0 +1,11 @@
+import type { Command } from '../command.js';
+
+interface Entry {
+  readonly description: string;
+  readonly load: () => Promise<{ readonly command: Command }>;
+}
+
+/** Commands by name. Each is loaded when it is called, so that a start reads no more than it needs. */
+export const commands: Readonly<Record<string, Entry>> = {
+  generate: { description: 'continue a text', load: () => import('./generate.js') },
+};

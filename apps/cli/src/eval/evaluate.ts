@@ -1,0 +1,97 @@
+import type { LoadedModel } from '../model/load.js';
+import { UsageError } from '../errors.js';
+import type { Io } from '../io.js';
+import { answerBatch } from './answer.js';
+
+export interface Problem {
+  readonly prompt: string;
+  readonly answer: string;
+}
+
+/** A problem in tokens, with its place in the file. */
+interface Encoded {
+  readonly index: number;
+  readonly tokens: readonly number[];
+  readonly answer: string;
+}
+
+export interface EvaluateOptions {
+  readonly depths: readonly number[];
+  readonly seed: number;
+  readonly initScale: number;
+  readonly batchSize: number;
+  /** Most tokens of an answer; the longest right answer and two more when absent. */
+  readonly maxNewTokens?: number | undefined;
+}
+
+export interface DepthResult {
+  readonly depth: number;
+  /** Of each problem: was the answer exactly right. */
+  readonly correct: readonly boolean[];
+  readonly answers: readonly string[];
+}
+
+function encodeAll(loaded: LoadedModel, problems: readonly Problem[]): { encoded: Encoded[]; longestAnswer: number } {
+  const { tokenizer, model } = loaded;
+  if (tokenizer === undefined) throw new UsageError(`"${loaded.name}" has no tokenizer.json; eval works on text, so give a model that has one`);
+  let longestAnswer = 0;
+  const encoded = problems.map(({ prompt, answer }, index) => {
+    try {
+      const tokens = tokenizer.encode(prompt);
+      if (tokens.length === 0) throw new UsageError('the prompt is empty');
+      if (tokens.length >= model.contextLength) throw new UsageError(`the prompt has ${tokens.length} tokens, the context ${model.contextLength}`);
+      longestAnswer = Math.max(longestAnswer, tokenizer.encode(answer, { addSpecialTokens: false }).length);
+      return { index, tokens, answer };
+    } catch (error) {
+      throw new UsageError(`problem ${index + 1}: ${(error as Error).message}`);
+    }
+  });
+  // Prompts of one length need no padding.
+  return { encoded: encoded.sort((a, b) => a.tokens.length - b.tokens.length || a.index - b.index), longestAnswer };
+}
+
+/**
+ * Answers all problems at each depth, greedily, and compares exactly, but for white space around the answer. Yields the depths in the
+ * order given. Throws UsageError for problems that the model cannot read.
+ */
+export async function* evaluate(
+  loaded: LoadedModel,
+  problems: readonly Problem[],
+  options: EvaluateOptions,
+  io: Io,
+  onProgress: (fraction: number, depth: number) => void = () => undefined,
+): AsyncGenerator<DepthResult> {
+  const { encoded, longestAnswer } = encodeAll(loaded, problems);
+  const { model, tokenizer } = loaded;
+  const total = options.depths.reduce((sum, depth) => sum + depth, 0) * encoded.length;
+  let done = 0;
+  for (const depth of options.depths) {
+    const correct: boolean[] = new Array<boolean>(problems.length).fill(false);
+    const answers: string[] = new Array<string>(problems.length).fill('');
+    for (let start = 0; start < encoded.length; start += options.batchSize) {
+      const batch = encoded.slice(start, start + options.batchSize);
+      const room = model.contextLength - Math.max(...batch.map(({ tokens }) => tokens.length));
+      const found = await answerBatch(
+        model,
+        batch.map(({ tokens }) => tokens),
+        {
+          recurrences: depth,
+          maxNewTokens: Math.min(options.maxNewTokens ?? longestAnswer + 2, room),
+          seed: options.seed,
+          initScale: options.initScale,
+          stopTokens: new Set(tokenizer!.stopTokens),
+        },
+        io,
+      );
+      batch.forEach(({ index, answer }, b) => {
+        answers[index] = tokenizer!.decode(found[b]!, { unknownTokens: 'skip' });
+        correct[index] = answers[index].trim() === answer.trim();
+      });
+      done += batch.length * depth;
+      onProgress(done / total, depth);
+    }
+    yield { depth, correct, answers };
+  }
+}
+
+export const accuracyOf = (correct: readonly boolean[]): number => correct.filter(Boolean).length / correct.length;

@@ -1,0 +1,23 @@
+export interface Output {
+  write(text: string): void;
+  readonly isTTY: boolean;
+  readonly columns: number;
+}
+
+/** All that commands see of the process, so that tests can stand in for it. */
+export interface Io {
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly stdin: {
+    readonly isTTY: boolean;
+    /** Everything up to the end of the input, as UTF-8. */
+    readAll(): Promise<string>;
+    /** Line by line, without line ends. */
+    lines(): AsyncIterable<string>;
+  };
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Lets pending signals and writes be handled: CPU work never leaves the event loop by itself. */
+  breathe(): Promise<void>;
+  /** Until the returned function is called, Ctrl-C calls `handler` instead of ending the process. */
+  onInterrupt(handler: () => void): () => void;
+}

@@ -1,0 +1,122 @@
+import { type Checkpoint, openCheckpoint } from '@unroll/checkpoint';
+import { ConfigError, loadRecurrentModel, parseRecurrentConfig, type RecurrentConfig, type RecurrentModel } from '@unroll/recurrent';
+import type { Device } from '@unroll/tensor';
+import { parseTokenizer, type Tokenizer } from '@unroll/tokenizer';
+import { type Flags, readText } from '../args.js';
+import { CommandError, UsageError } from '../errors.js';
+import type { Io } from '../io.js';
+import { createProgress } from '../progress.js';
+import { bytes } from '../style.js';
+import { findModel, type ModelFiles, readJson, readJsonIfThere } from './files.js';
+
+/** A checkpoint with everything but the weights read. */
+export interface OpenedModel extends ModelFiles {
+  readonly config: RecurrentConfig;
+  readonly configJson: unknown;
+  readonly tokenizer: Tokenizer | undefined;
+  /** `max_new_tokens` of generation_config.json. */
+  readonly maxNewTokens: number | undefined;
+  readonly checkpoint: Checkpoint;
+}
+
+/** A model ready to run. Call `dispose()` when done; it frees the model and the device. */
+export interface LoadedModel extends OpenedModel {
+  readonly device: Device;
+  readonly model: RecurrentModel;
+  dispose(): Promise<void>;
+}
+
+export interface ModelChoice {
+  readonly model?: string | undefined;
+  readonly weights?: string | undefined;
+  readonly allowUnknown?: readonly string[] | undefined;
+  readonly device?: string | undefined;
+}
+
+export function modelChoice(flags: Flags): ModelChoice {
+  return {
+    model: readText(flags, 'model'),
+    weights: readText(flags, 'weights'),
+    allowUnknown: readText(flags, 'allow-unknown')?.split(','),
+    device: readText(flags, 'device'),
+  };
+}
+
+/** The device that a flag names. Throws UsageError. */
+export async function openDevice(name = 'cpu'): Promise<Device> {
+  if (name !== 'cpu') throw new UsageError(`--device must be cpu; got "${name}"`);
+  const { createCpuDevice } = await import('@unroll/tensor/cpu');
+  return createCpuDevice();
+}
+
+function parseConfig(files: ModelFiles, json: unknown, allowUnknown: readonly string[] | undefined): RecurrentConfig {
+  try {
+    return parseRecurrentConfig(json, allowUnknown === undefined ? {} : { allowUnknown });
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new CommandError(`"${files.name}": ${error.message.replace('with allowUnknown', 'with --allow-unknown')}`);
+  }
+}
+
+/** Reads and checks everything of a checkpoint but its weights. */
+export async function openModel(choice: ModelChoice): Promise<OpenedModel> {
+  const found = await findModel(choice.model);
+  const { files } = found;
+  const configJson = await readJson(files, 'config.json');
+  const config = parseConfig(found, configJson, choice.allowUnknown);
+  const [tokenizerJson, tokenizerConfig, generationConfig] = await Promise.all(
+    ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'].map((file) => readJsonIfThere(files, file)),
+  );
+  const tokenizer =
+    tokenizerJson === undefined
+      ? undefined
+      : parseTokenizer({
+          tokenizer: tokenizerJson,
+          ...(tokenizerConfig === undefined ? {} : { config: tokenizerConfig }),
+          ...(generationConfig === undefined ? {} : { generationConfig }),
+        });
+  const limit = (generationConfig as { max_new_tokens?: unknown } | undefined)?.max_new_tokens;
+  const checkpoint = await openCheckpoint(files, choice.weights === undefined ? {} : { weights: choice.weights });
+  const maxNewTokens = typeof limit === 'number' && Number.isInteger(limit) && limit > 0 ? limit : undefined;
+  return { ...found, config, configJson, tokenizer, maxNewTokens, checkpoint };
+}
+
+// Below this, loading is over before a bar could be read.
+const SHOW_PROGRESS_FROM = 100e6;
+
+/** Opens a checkpoint and puts its weights on a device. Throws the errors of the packages, CommandError and UsageError. */
+export async function loadModel(choice: ModelChoice, io: Io): Promise<LoadedModel> {
+  const device = await openDevice(choice.device);
+  let opened: OpenedModel | undefined;
+  const progress = createProgress(io);
+  try {
+    opened = await openModel(choice);
+    const { checkpoint, configJson } = opened;
+    const large = checkpoint.totalBytes >= SHOW_PROGRESS_FROM;
+    const model = await loadRecurrentModel({
+      device,
+      config: configJson,
+      weights: checkpoint,
+      ...(choice.allowUnknown === undefined ? {} : { allowUnknown: choice.allowUnknown }),
+      onProgress: ({ loaded, total }) => {
+        if (large) progress.update(loaded / total, `loading ${opened?.name} (${bytes(checkpoint.totalBytes)})`);
+      },
+    });
+    return {
+      ...opened,
+      device,
+      model,
+      async dispose() {
+        model.dispose();
+        device.dispose();
+        await checkpoint.close();
+      },
+    };
+  } catch (error) {
+    device.dispose();
+    await opened?.checkpoint.close();
+    throw error;
+  } finally {
+    progress.done();
+  }
+}

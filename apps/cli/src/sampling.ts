@@ -1,0 +1,16 @@
+import type { GenerateOptions } from '@unroll/sampler';
+import { type Flags, readDepth, readNumber, readWhole } from './args.js';
+
+/** The sampling and state flags as options of `generate`; absent flags are absent. Throws UsageError. */
+export function samplingOptions(flags: Flags): Partial<GenerateOptions> {
+  const options: { readonly [K in keyof GenerateOptions]?: GenerateOptions[K] | undefined } = {
+    recurrences: readDepth(flags),
+    maxNewTokens: readWhole(flags, 'max-new-tokens', 0),
+    temperature: readNumber(flags, 'temperature', 0, 1e6),
+    topK: readWhole(flags, 'top-k', 1),
+    topP: readNumber(flags, 'top-p', Number.MIN_VALUE, 1),
+    seed: readWhole(flags, 'seed', 0),
+    initScale: readNumber(flags, 'init-scale', 0, 1e6),
+  };
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,173 @@
+import { add, affine, argmax, copy, div, keep, log, max, maximum, mean, minimum, mul, OptionError, refuseUnknownOptions, reshape, softmax, sqrt, square, sub, sum, type Tensor, tidy } from '@unroll/tensor';
+import { controlNames, type ExitControls, type ExitReading, type ExitRule, type ExitTest, parseControls } from './exit.js';
+import type { LanguageModel } from './language-model.js';
+
+// The criteria of the published model's generate functions, with their first "previous" values. A NaN never exits: it is below nothing.
+
+export interface ExitRuleOptions extends ExitControls {
+  readonly threshold?: number;
+}
+
+/** Norm of each row, (T, C) -> (T). */
+export const rowNorms = (x: Tensor): Tensor => sqrt(sum(square(x), { axis: -1 }));
+
+async function scalar(tensor: Tensor): Promise<number> {
+  try {
+    return (await tensor.data())[0]!;
+  } finally {
+    tensor.dispose();
+  }
+}
+
+function rule(name: string, threshold: number, options: ExitRuleOptions, begin: (start: Tensor, model: LanguageModel, threshold: number) => ExitTest): ExitRule {
+  refuseUnknownOptions(name, options, ['threshold', ...controlNames]);
+  const limit = options.threshold ?? threshold;
+  if (Number.isNaN(limit)) throw new OptionError(`${name}: threshold must be a number; got ${limit}`);
+  return { name, ...parseControls(name, options), begin: (start, model) => begin(start, model, limit) };
+}
+
+const below = (value: number, threshold: number): ExitReading => ({ value, exit: value < threshold });
+
+/** A test that compares a state with that of the last check. */
+function stateTest(start: Tensor, threshold: number, measure: (state: Tensor, previous: Tensor) => Tensor): ExitTest {
+  let previous = keep(copy(start));
+  return {
+    async check({ state }) {
+      const value = tidy(state.device, () => measure(state, previous));
+      previous.dispose();
+      previous = keep(copy(state));
+      return below(await scalar(value), threshold);
+    },
+    dispose: () => previous.dispose(),
+  };
+}
+
+/** norm(s_i - s_{i-1}) / norm(s_i), mean over the positions of the call. Threshold 0.03. */
+export const latentDiff = (options: ExitRuleOptions = {}): ExitRule =>
+  rule('latent-diff', 0.03, options, (start, _, threshold) =>
+    stateTest(start, threshold, (state, previous) => mean(div(rowNorms(sub(state, previous)), rowNorms(state)))),
+  );
+
+/** 1 - cosine(s_i, s_{i-1}), mean over the positions of the call; NaN against a zero state. Threshold 0.001. */
+export const cosine = (options: ExitRuleOptions = {}): ExitRule =>
+  rule('cosine', 1e-3, options, (start, _, threshold) =>
+    stateTest(start, threshold, (state, previous) => {
+      const cosines = div(sum(mul(state, previous), { axis: -1 }), mul(rowNorms(state), rowNorms(previous)));
+      return affine(mean(cosines), { scale: -1, shift: 1 });
+    }),
+  );
+
+/**
+ * norm(d_i - d_{i-1}) / norm(s_i) with d_i = s_i - s_{i-1} and d_0 = 0, mean over the positions of the call; exits when two checks in a
+ * row are below the threshold, 0.03.
+ */
+export const acceleration = (options: ExitRuleOptions = {}): ExitRule =>
+  rule('acceleration', 0.03, options, (start, _, threshold) => {
+    let previous = keep(copy(start));
+    let step = keep(affine(start, { scale: 0 }));
+    let hits = 0;
+    return {
+      async check({ state }) {
+        const { value, moved } = tidy(state.device, () => {
+          const moved = sub(state, previous);
+          return { value: mean(div(rowNorms(sub(moved, step)), rowNorms(state))), moved };
+        });
+        previous.dispose();
+        step.dispose();
+        previous = keep(copy(state));
+        step = moved;
+        const number = await scalar(value);
+        hits = number < threshold ? hits + 1 : 0;
+        return { value: number, exit: hits >= 2 };
+      },
+      dispose() {
+        previous.dispose();
+        step.dispose();
+      },
+    };
+  });
+
+/** |H_i - H_{i-1}| of the output distribution in nats, p + 1e-10 inside the logarithm; the first previous entropy is 100. Threshold 0.001. */
+export const entropyDiff = (options: ExitRuleOptions = {}): ExitRule =>
+  rule('entropy-diff', 1e-3, options, (_, __, threshold) => {
+    let previous = 100;
+    return {
+      async check({ logits }) {
+        const read = logits();
+        const entropy = await scalar(
+          tidy(read.device, () => {
+            const p = softmax(read);
+            return affine(sum(mul(p, log(affine(p, { shift: 1e-10 })))), { scale: -1 });
+          }),
+        );
+        const value = Math.abs(Math.fround(entropy) - previous);
+        previous = entropy;
+        return below(value, threshold);
+      },
+      dispose: () => {},
+    };
+  });
+
+/** A test on KL(p_{i-1} || p_i); the first previous distribution is uniform. */
+function divergenceTest(model: LanguageModel, threshold: number, distribution: (logits: Tensor) => Tensor): ExitTest {
+  const V = model.vocabularySize;
+  let previous = keep(affine(model.device.zeros([1, V], { memory: 'kv' }), { shift: 1 / V }));
+  return {
+    async check({ logits }) {
+      const read = logits();
+      const { p, value } = tidy(read.device, () => {
+        const p = distribution(read);
+        // A probability that underflowed to 0 adds nothing as p_{i-1}, and log(0) would make it NaN: the smallest normal f32 stands in.
+        const floor = model.device.tensor([1.1754944e-38], [1, 1]);
+        const terms = mul(previous, sub(log(maximum(previous, floor)), log(maximum(p, floor))));
+        return { p, value: sum(terms) };
+      });
+      previous.dispose();
+      previous = p;
+      return below(await scalar(value), threshold);
+    },
+    dispose: () => previous.dispose(),
+  };
+}
+
+/** KL(p_{i-1} || p_i) of the output distribution in nats; the first previous one is uniform. Threshold 0.001 (the paper reports with 5e-4). */
+export const kl = (options: ExitRuleOptions = {}): ExitRule => rule('kl', 1e-3, options, (_, model, threshold) => divergenceTest(model, threshold, softmax));
+
+/** As `kl`, after every p below 0.1 max p is set to 1 / V and the rest renormalised. Threshold 1e-5. */
+export const minpKl = (options: ExitRuleOptions = {}): ExitRule =>
+  rule('minp-kl', 1e-5, options, (_, model, threshold) =>
+    divergenceTest(model, threshold, (logits) => {
+      const p = softmax(logits);
+      const least = affine(reshape(max(p), [1, 1]), { scale: 0.1 });
+      // 1 where p < least and 0 elsewhere: the gap of two f32 numbers of this size is far above 1e-30.
+      const small = minimum(affine(sub(maximum(p, least), p), { scale: 1e30 }), model.device.tensor([1], [1, 1]));
+      const replaced = add(mul(p, affine(small, { scale: -1, shift: 1 })), affine(small, { scale: 1 / model.vocabularySize }));
+      return div(replaced, reshape(sum(replaced), [1, 1]));
+    }),
+  );
+
+/** How many checks in a row the most likely token has stayed the same; exits at the threshold, 5. */
+export const argmaxStability = (options: ExitRuleOptions = {}): ExitRule =>
+  rule('argmax-stability', 5, options, (_, __, threshold) => {
+    let previous = -1;
+    let unchanged = 0;
+    return {
+      async check({ logits }) {
+        const token = await scalar(argmax(logits()));
+        unchanged = token === previous ? unchanged + 1 : 0;
+        previous = token;
+        return { value: unchanged, exit: unchanged >= threshold };
+      },
+      dispose: () => {},
+    };
+  });
+
+const rules = { 'latent-diff': latentDiff, cosine, acceleration, 'entropy-diff': entropyDiff, kl, 'minp-kl': minpKl, 'argmax-stability': argmaxStability };
+export type ExitRuleName = keyof typeof rules;
+export const exitRuleNames = Object.keys(rules) as ExitRuleName[];
+
+/** A built-in rule by its name. Throws OptionError for another name. */
+export function exitRule(name: string, options: ExitRuleOptions = {}): ExitRule {
+  if (!Object.hasOwn(rules, name)) throw new OptionError(`unknown exit rule "${name}"; known rules: ${exitRuleNames.join(', ')}`);
+  return rules[name as ExitRuleName](options);
+}

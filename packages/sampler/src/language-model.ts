@@ -1,0 +1,78 @@
+import type { Device, Tensor } from '@unroll/tensor';
+
+/** One run of a model over new tokens: (B, T) positions, -1 for padding. */
+export interface ModelPass {
+  readonly batch: number;
+  readonly length: number;
+  readonly positions: Int32Array;
+  dispose(): void;
+}
+
+/**
+ * What a cache must be able to do: hold tokens of one depth; tokens of different depths side by side; give tokens that run in one pass
+ * the same keys as if they had run one after the other; or have the keys of a window of unfinished tokens overwritten round by round.
+ */
+export type CacheUse = 'equal-depth' | 'mixed-depth' | 'parallel' | 'wavefront';
+
+export interface CacheUsage {
+  /** Slots in use. */
+  readonly slots: number;
+  /** Tokens of the longest sequence. */
+  readonly tokens: number;
+  /** Bytes of the keys and values that tokens have. */
+  readonly logicalBytes: number;
+  /** Bytes taken from the device for them. */
+  readonly allocatedBytes: number;
+}
+
+/** Stored keys and values of a batch of sequences. */
+export interface ModelCache<P extends ModelPass = ModelPass> {
+  readonly batch: number;
+  length(sequence?: number): number;
+  /** Opens a pass over new tokens of some sequences, or of all: positions (B, T), -1 for padding. */
+  begin(positions: Int32Array, sequences?: readonly number[]): P;
+  truncate(length: number, sequence?: number): void;
+  /** Why this cache cannot serve a use; undefined when it can. */
+  refusal(use: CacheUse): string | undefined;
+  /** Makes sequence `to` equal to `from`, up to `length` tokens. */
+  copySequence(from: number, to: number, length?: number): void;
+  /** A cache of its own with the same content. */
+  fork(): ModelCache<P>;
+  usage(): CacheUsage;
+  dispose(): void;
+}
+
+/** Where s_0 comes from: drawn by (seed, position, channel) and scaled (0 gives zeros), or given as (B, T, C). */
+export type InitialStateSource = { readonly seed?: number | readonly number[]; readonly scale?: number } | Tensor;
+
+/**
+ * What generation needs of a model whose depth is free: four functions, and a cache. `@unroll/recurrent` has one; any object of this
+ * form will do. Policy is whatever the model's caches understand.
+ */
+export interface LanguageModel<P extends ModelPass = ModelPass, Policy = unknown> {
+  readonly device: Device;
+  readonly vocabularySize: number;
+  readonly contextLength: number;
+  /** The depth used when none is asked for. */
+  readonly meanRecurrence: number;
+  /** `use` picks the policy where none is given. Throws when the policy given cannot serve it. */
+  createCache(options?: { readonly batch?: number; readonly policy?: Policy; readonly use?: CacheUse }): ModelCache<P>;
+  /** tokens (B, T) i32 -> e (B, T, C) */
+  prelude(tokens: Tensor, pass: P): Tensor;
+  /** s_0 (B, T, C) */
+  initialState(pass: P, from?: InitialStateSource): Tensor;
+  /** s_{loop + 1} (B, T, C) of e and s_loop; loop counts from 0, one for all sequences or one for each. */
+  step(e: Tensor, state: Tensor, loop: number | readonly number[], pass: P): Tensor;
+  /** What enters the coda (B, T, C). */
+  normState(state: Tensor): Tensor;
+  /** Logits (B, T, V), or (B, 1, V) of the last position. */
+  readout(state: Tensor, pass: P, options?: { readonly positions?: 'all' | 'last' }): Tensor;
+}
+
+/** What generation needs to work on text. `@unroll/tokenizer` has one. */
+export interface TextCodec {
+  readonly stopTokens: readonly number[];
+  encode(text: string): number[];
+  /** Turns tokens into text as it becomes complete; `after` are the tokens that the text follows on. */
+  stream(options?: { readonly after?: Iterable<number> }): { push(token: number): string; flush(): string };
+}

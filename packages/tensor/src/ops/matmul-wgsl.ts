@@ -1,0 +1,231 @@
+import type { Tensor } from '../tensor.js';
+import { type GpuDispatch, type Kernel, fold, kernel, type Operand, rowRanges } from '../webgpu/kernel.js';
+import type { GpuTraits } from '../webgpu/traits.js';
+
+/** How a product is laid out: `batch` products of M x K by K x N. */
+export interface MatmulPlan {
+  readonly batch: number;
+  readonly M: number;
+  readonly K: number;
+  readonly N: number;
+  readonly sharedB: boolean;
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+}
+
+// m0 is the first row and MA the number of rows of a transposed A; n0 the first column of this dispatch; N columns of it, NC of all of C.
+const params = { M: 'u32', N: 'u32', K: 'u32', m0: 'u32', MA: 'u32', n0: 'u32', NC: 'u32', stepA: 'u32', stepB: 'u32', stepC: 'u32' } as const;
+
+const each = (count: number, f: (i: number) => string) => Array.from({ length: count }, (_, i) => f(i)).join('\n  ');
+
+/**
+ * `rows`: a thread computes R rows by 4 columns of C, without shared memory and barriers. `wide` reads four values at a time.
+ * Every kernel but matvec sums over k in its order, as the reference does.
+ */
+const rowsKernel = (R: number, transposeA: boolean, transposeB: boolean, wide: boolean) =>
+  kernel('matmul.rows', [R, transposeA ? 'T' : 'N', transposeB ? 'T' : 'N', wide ? 4 : 1], () => {
+    const type = wide ? 'vec4f' : 'f32';
+    const a = (r: number) => (transposeA ? `a[startA + k * p.MA + m${r} + p.m0]` : `a[startA + m${r} * p.K + k]`);
+    const b = (j: number) => (transposeB ? `b[startB + c${j} * p.K + k]` : `b[startB + k * p.N + c${j}]`);
+    const narrow = `for (var k = 0u; k < p.K; k++) {
+    let bk = vec4f(${[0, 1, 2, 3].map(b).join(', ')});
+    ${each(R, (r) => `sum${r} += ${a(r)} * bk;`)}
+  }`;
+    const columns = transposeB
+      ? `${each(4, (j) => `let r${j} = b[startB + c${j} * K4 + k];`)}
+  ${each(4, (j) => `let b${j} = vec4f(${[0, 1, 2, 3].map((i) => `r${i}.${'xyzw'[j]}`).join(', ')});`)}`
+      : each(4, (j) => `let b${j} = b[startB + (k * 4u + ${j}u) * (p.N / 4u) + n / 4u];`);
+    const vectors = `let K4 = p.K / 4u;
+  for (var k = 0u; k < K4; k++) {
+    ${columns}
+    ${each(R, (r) => `let a${r} = a[startA + m${r} * K4 + k];`)}
+    ${each(R, (r) => `sum${r} = sum${r} + a${r}.x * b0;\n  sum${r} = sum${r} + a${r}.y * b1;\n  sum${r} = sum${r} + a${r}.z * b2;\n  sum${r} = sum${r} + a${r}.w * b3;`)}
+  }`;
+    return {
+      params,
+      read: { a: type, b: type },
+      write: { c: 'f32' },
+      body: `let across = (p.N + 3u) / 4u;
+  let m = (index / across) * ${R}u;
+  let n = (index % across) * 4u;
+  if (m >= p.M) { return; }
+  let startA = wg.z * p.stepA${wide ? ' / 4u' : ''};
+  let startB = wg.z * p.stepB${wide ? ' / 4u' : ''};
+  ${each(R, (r) => `let m${r} = min(m + ${r}u, p.M - 1u);`)}
+  ${wide && !transposeB ? '' : each(4, (j) => `let c${j} = min(n + ${j}u, p.N - 1u);`)}
+  ${each(R, (r) => `var sum${r} = vec4f();`)}
+  ${wide ? vectors : narrow}
+  let to = wg.z * p.stepC + m * p.NC + p.n0 + n;
+  ${each(R, (r) => `if (m + ${r}u < p.M) {
+    c[to + ${r}u * p.NC] = sum${r}.x;
+    if (n + 1u < p.N) { c[to + ${r}u * p.NC + 1u] = sum${r}.y; }
+    if (n + 2u < p.N) { c[to + ${r}u * p.NC + 2u] = sum${r}.z; }
+    if (n + 3u < p.N) { c[to + ${r}u * p.NC + 3u] = sum${r}.w; }
+  }`)}`,
+    };
+  });
+
+/** `tiled`: a workgroup of 256 threads computes 64 x 64 of C from tiles of 16 along k in shared memory, 4 x 4 a thread. */
+const tiledKernel = (transposeA: boolean, transposeB: boolean) =>
+  kernel('matmul.tiled', [transposeA ? 'T' : 'N', transposeB ? 'T' : 'N'], () => {
+    // Neighbouring threads load neighbouring values, whichever axis is the contiguous one.
+    const load = (name: string, transposed: boolean, size: string, value: string) => `for (var i = lane; i < 1024u; i += 256u) {
+      let k = first + ${transposed ? 'i / 64u' : 'i % 16u'};
+      let r = ${transposed ? 'i % 64u' : 'i / 16u'};
+      let at = ${name === 'tile_a' ? 'm' : 'n'} + r;
+      var value = 0.0;
+      if (k < p.K && at < ${size}) { value = ${value}; }
+      ${name}[(k - first) * 65u + r] = value;
+    }`;
+    return {
+      params,
+      read: { a: 'f32', b: 'f32' },
+      write: { c: 'f32' },
+      workgroup: 256,
+      outside: 'var<workgroup> tile_a: array<f32, 1040>;\nvar<workgroup> tile_b: array<f32, 1040>;',
+      body: `let across = (p.N + 63u) / 64u;
+  let m = (group / across) * 64u;
+  let n = (group % across) * 64u;
+  if (m >= p.M) { return; }
+  let startA = wg.z * p.stepA;
+  let startB = wg.z * p.stepB;
+  let row = (lane / 16u) * 4u;
+  let column = (lane % 16u) * 4u;
+  ${each(4, (r) => `var sum${r} = vec4f();`)}
+  for (var first = 0u; first < p.K; first += 16u) {
+    ${load('tile_a', transposeA, 'p.M', transposeA ? 'a[startA + k * p.MA + at + p.m0]' : 'a[startA + at * p.K + k]')}
+    ${load('tile_b', !transposeB, 'p.N', transposeB ? 'b[startB + at * p.K + k]' : 'b[startB + k * p.N + at]')}
+    workgroupBarrier();
+    for (var k = 0u; k < 16u; k++) {
+      let at = k * 65u + column;
+      let bk = vec4f(tile_b[at], tile_b[at + 1u], tile_b[at + 2u], tile_b[at + 3u]);
+      ${each(4, (r) => `sum${r} += tile_a[k * 65u + row + ${r}u] * bk;`)}
+    }
+    workgroupBarrier();
+  }
+  ${each(4, (r) => `if (m + row + ${r}u < p.M) {
+    let to = wg.z * p.stepC + (m + row + ${r}u) * p.NC + p.n0 + n + column;
+    for (var j = 0u; j < 4u; j++) {
+      if (n + column + j < p.N) { c[to + j] = sum${r}[j]; }
+    }
+  }`)}`,
+    };
+  });
+
+const lanes = 64;
+
+/**
+ * `matvec`: a workgroup computes R rows (R <= 8) by 4 columns of C, its lanes sharing out k; for b (N, K) and K a multiple of 4.
+ * The lanes' sums meet in subgroups, of any size, or in a tree in shared memory.
+ */
+const matvecKernel = (R: number, subgroups: boolean) =>
+  kernel('matmul.matvec', [R, subgroups ? 'subgroup' : 'plain'], () => ({
+    params,
+    read: { a: 'vec4f', b: 'vec4f' },
+    write: { c: 'f32' },
+    workgroup: lanes,
+    ...(subgroups ? { enable: ['subgroups'], builtins: ', @builtin(subgroup_size) subgroup_width: u32' } : {}),
+    outside: `var<workgroup> partial: array<vec4f, ${lanes * R}>;`,
+    body: `let n = group * 4u;
+  if (n >= p.N) { return; }
+  let K4 = p.K / 4u;
+  let startA = wg.z * p.stepA / 4u;
+  let startB = wg.z * p.stepB / 4u;
+  ${each(4, (j) => `let c${j} = startB + min(n + ${j}u, p.N - 1u) * K4;`)}
+  ${each(R, (r) => `let m${r} = startA + min(${r}u, p.M - 1u) * K4;`)}
+  ${each(R, (r) => `var sum${r} = vec4f();`)}
+  for (var k = lane; k < K4; k += ${lanes}u) {
+    ${each(4, (j) => `let b${j} = b[c${j} + k];`)}
+    ${each(R, (r) => `{ let x = a[m${r} + k]; sum${r} += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }`)}
+  }
+  ${
+    subgroups
+      ? `${each(R, (r) => `sum${r} = subgroupAdd(sum${r});`)}
+  // Lanes follow each other in subgroups on all known drivers; the self-test at start would see another order.
+  if (lane % subgroup_width == 0u) {
+    let at = (lane / subgroup_width) * ${R}u;
+    ${each(R, (r) => `partial[at + ${r}u] = sum${r};`)}
+  }
+  workgroupBarrier();
+  if (lane < ${R}u && lane < p.M) {
+    var sum = vec4f();
+    let count = (${lanes}u + subgroup_width - 1u) / subgroup_width;
+    for (var i = 0u; i < count; i++) { sum += partial[i * ${R}u + lane]; }`
+      : `${each(R, (r) => `partial[lane * ${R}u + ${r}u] = sum${r};`)}
+  for (var step = ${lanes / 2}u; step > 0u; step >>= 1u) {
+    workgroupBarrier();
+    if (lane < step) {
+      for (var r = 0u; r < ${R}u; r++) { partial[lane * ${R}u + r] += partial[(lane + step) * ${R}u + r]; }
+    }
+  }
+  workgroupBarrier();
+  if (lane < ${R}u && lane < p.M) {
+    let sum = partial[lane];`
+  }
+    let to = wg.z * p.stepC + lane * p.NC + p.n0 + n;
+    for (var j = 0u; j < 4u; j++) {
+      if (n + j < p.N) { c[to + j] = sum[j]; }
+    }
+  }`,
+  }));
+
+interface Choice {
+  readonly kernel: Kernel;
+  /** Workgroups for M by N. */
+  groups(M: number, N: number): number;
+}
+
+/** The least of 1, 2, 4, 8 that holds M rows, or 8. */
+const rowsFor = (M: number) => (M >= 5 ? 8 : M >= 3 ? 4 : M);
+
+/**
+ * The rule, and its reasons. On adapters that compute on the CPU barriers cost most (platform measurements: tiles in shared memory 0.05 to
+ * 0.9 GFLOPS on SwiftShader, 8 rows x vec4 without them 2.1): `rows` always. On GPUs: `matvec` for at most 8 rows, where the whole of B is
+ * read once and lanes must share out k to fill the GPU; `tiled` from 16 rows and columns on, where values are used again; `rows` between.
+ */
+export function chooseMatmul(plan: MatmulPlan, traits: GpuTraits): Choice {
+  const { M, K, N, transposeA, transposeB } = plan;
+  const aligned = K % 4 === 0;
+  if (!traits.software) {
+    if (M <= 8 && transposeB && !transposeA && aligned && K > 0) {
+      return { kernel: matvecKernel(rowsFor(M), traits.subgroups), groups: (_, n) => Math.ceil(n / 4) };
+    }
+    if (M >= 16 && N >= 16) return { kernel: tiledKernel(transposeA, transposeB), groups: (m, n) => Math.ceil(m / 64) * Math.ceil(n / 64) };
+  }
+  const R = rowsFor(M);
+  const wide = aligned && !transposeA && (transposeB || N % 4 === 0);
+  const k = rowsKernel(R, transposeA, transposeB, wide);
+  return { kernel: k, groups: (m, n) => Math.ceil((Math.ceil(m / R) * Math.ceil(n / 4)) / k.workgroup) };
+}
+
+export function matmulWgsl(plan: MatmulPlan, a: Tensor, b: Tensor, c: Tensor, traits: GpuTraits): GpuDispatch[] {
+  const { batch, M, K, N, sharedB, transposeA, transposeB } = plan;
+  if (c.size === 0) return [];
+  const choice = chooseMatmul(plan, traits);
+  const dispatches: GpuDispatch[] = [];
+  const add = (bind: [Operand, Operand, Operand], m0: number, m: number, n0: number, n: number, z: number) => {
+    const steps = { stepA: M * K, stepB: sharedB ? 0 : K * N, stepC: M * N };
+    dispatches.push({
+      kernel: choice.kernel,
+      bind,
+      params: { M: m, N: n, K, m0, MA: M, n0, NC: N, ...steps },
+      groups: fold(choice.groups(m, n), traits, z),
+    });
+  };
+  if (batch > 1) {
+    const bytesB = sharedB ? 0 : K * N * 4;
+    for (const { rows, part } of rowRanges('matmul', batch, [M * K * 4, bytesB, M * N * 4], traits, traits.maxWorkgroups)) {
+      add([part(a, M * K * 4), sharedB ? b : part(b, bytesB), part(c, M * N * 4)], 0, M, 0, N, rows);
+    }
+    return dispatches;
+  }
+  // Rows of A and C are cut together; rows of B, where they are columns of C. Other layouts cannot be cut in contiguous parts.
+  for (const rows of rowRanges('matmul', M, transposeA ? [N * 4] : [K * 4, N * 4], traits)) {
+    const ranges = transposeB ? rowRanges('matmul', N, [K * 4], traits) : [{ start: 0, rows: N, part: (tensor: Tensor) => tensor }];
+    for (const columns of ranges) {
+      const bind: [Operand, Operand, Operand] = [transposeA ? a : rows.part(a, K * 4), columns.part(b, K * 4), rows.part(c, N * 4)];
+      add(bind, transposeA ? rows.start : 0, rows.rows, columns.start, columns.rows, 1);
+    }
+  }
+  return dispatches;
+}

@@ -1,0 +1,307 @@
+import { Device } from '../device.js';
+import { bytesPerValue, type DType, type HostData, type StorageDType } from '../dtype.js';
+import { DeviceLostError, DisposedError, GpuError, RangeOpError, UnsupportedError } from '../errors.js';
+import type { OpDef } from '../op.js';
+import { showShape } from '../shape.js';
+import { type Storage, Tensor } from '../tensor.js';
+import { type Chosen, chooseDevice, type WebGPUDeviceOptions } from './adapter.js';
+import { type Binding, type Command, Encoder } from './encoder.js';
+import { asUnrollError, Failures } from './failures.js';
+import { usage } from './gpu.js';
+import { type Fault, type GpuDispatch, type Operand, Scratch } from './kernel.js';
+import { Pipelines } from './pipelines.js';
+import { BufferPool, type PooledBuffer } from './pool.js';
+import { faultBytes, Readback } from './readback.js';
+import { selfTestSubgroups } from './self-test.js';
+import type { GpuTraits } from './traits.js';
+import { uploadChunks, uploadHalves } from './upload.js';
+
+export interface WebGPUStats {
+  readonly submits: number;
+  readonly dispatches: number;
+  readonly reads: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Compiled shaders. */
+  readonly pipelines: number;
+  /** Kept bind groups. */
+  readonly bindGroups: number;
+  /** Buffers made since the device was created; those taken from the pool again are not counted. */
+  readonly buffersCreated: number;
+}
+
+/** Tensors in GPU buffers. Operations are encoded at once and run in batches; errors of the GPU arrive at the next read. */
+export class WebGPUDevice extends Device {
+  readonly kind = 'webgpu';
+  /** @internal */
+  traits: GpuTraits;
+  /** The WebGPU device, for programs that draw or compute with it beside this package. */
+  readonly gpuDevice: object;
+  readonly #chosen: Chosen;
+  readonly #failures: Failures;
+  readonly #encoder: Encoder;
+  readonly #pool: BufferPool;
+  readonly #pipelines: Pipelines;
+  readonly #readback: Readback;
+  readonly #faults: Fault[] = [];
+  readonly #faultSites = new Map<string, number>();
+  readonly #retreats: string[] = [];
+  #gone = false;
+  #bytesRead = 0;
+  #bytesWritten = 0;
+
+  /** @internal Use `createWebGPUDevice`. */
+  constructor(chosen: Chosen, options: WebGPUDeviceOptions) {
+    super();
+    const { device } = chosen;
+    this.#chosen = chosen;
+    this.gpuDevice = device;
+    const { maxStorageBufferBindingSize, minStorageBufferOffsetAlignment, maxComputeWorkgroupsPerDimension } = device.limits;
+    this.traits = {
+      software: chosen.software,
+      subgroups: chosen.features.has('subgroups'),
+      // A binding's size counts in whole vectors of four.
+      maxBindingBytes: Math.floor(Math.min(maxStorageBufferBindingSize, options.maxBindingBytes ?? Number.MAX_SAFE_INTEGER) / 16) * 16,
+      offsetAlignment: Math.max(256, minStorageBufferOffsetAlignment),
+      maxWorkgroups: maxComputeWorkgroupsPerDimension,
+    };
+    const faults = device.createBuffer({ label: 'unroll faults', size: faultBytes, usage: usage.storage | usage.copySrc | usage.copyDst });
+    this.#encoder = new Encoder(device, () => this.#failures, faults);
+    this.#failures = new Failures(
+      device,
+      () => this.#encoder.batch,
+      () => this.#encoder.flush(),
+    );
+    const poolOptions = { maxBytes: options.maxBytes ?? Number.MAX_SAFE_INTEGER, poolBytes: options.poolBytes ?? 2 ** 28 };
+    this.#pool = new BufferPool(device, this.#failures, poolOptions, (touched) => {
+      if (touched === this.#encoder.batch) this.#encoder.flush();
+      this.#encoder.forgetGroups();
+    });
+    this.#pipelines = new Pipelines(device, this.#failures);
+    this.#readback = new Readback(device, this.#encoder);
+    void device.lost.then(({ reason, message }) => {
+      if (this.#gone) return;
+      this.#failures.lost = new DeviceLostError(
+        `webgpu device: the GPU device is lost (${reason}${message === '' ? '' : `: ${message}`}); its tensors are gone. Make a new device and load the model again`,
+      );
+    });
+    device.addEventListener('uncapturederror', ({ error }) => {
+      this.#failures.add(0, new GpuError(`webgpu device: ${error.message}`));
+    });
+  }
+
+  get description(): string {
+    const { name, software, notes } = this.#chosen;
+    const kernels = software ? 'serial kernels without barriers, as for software adapters' : 'workgroup kernels, as for GPUs';
+    return `webgpu: ${name}; ${kernels}; ${notes.join(', ')}; bindings up to ${this.traits.maxBindingBytes} bytes${this.#retreats.map((note) => `; ${note}`).join('')}`;
+  }
+
+  /** The adapter computes on the CPU: right for tests, slow for use. */
+  get software(): boolean {
+    return this.#chosen.software;
+  }
+
+  stats(): WebGPUStats {
+    return {
+      submits: this.#encoder.submits,
+      dispatches: this.#encoder.dispatches,
+      reads: this.#readback.reads,
+      bytesRead: this.#bytesRead,
+      bytesWritten: this.#bytesWritten,
+      pipelines: this.#pipelines.size,
+      bindGroups: this.#encoder.groupCount,
+      buffersCreated: this.#pool.created,
+    };
+  }
+
+  /** Submits what is encoded. Reads do so by themselves; this lets the GPU begin before. */
+  flush(): void {
+    this.#alive();
+    this.#encoder.flush();
+  }
+
+  /** Waits until all work so far is done. Throws what went wrong in it. */
+  async idle(): Promise<void> {
+    const batch = this.#encoder.batch;
+    this.flush();
+    await this.#chosen.device.queue.onSubmittedWorkDone();
+    await this.#failures.settle();
+    this.#alive();
+    this.#failures.check(batch);
+  }
+
+  execute<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void {
+    this.#alive();
+    const what = () => `${op.name} ${inputs.map((input) => `${input.dtype}${showShape(input.shape)}`).join(' ')}`;
+    const scratch = new Map<Scratch, PooledBuffer>();
+    try {
+      for (const dispatch of op.wgsl(inputs, attrs, outputs, this.traits)) this.#dispatch(dispatch, scratch, what);
+    } finally {
+      for (const buffer of scratch.values()) this.#pool.release(buffer);
+    }
+  }
+
+  #dispatch(dispatch: GpuDispatch, scratch: Map<Scratch, PooledBuffer>, what: () => string): void {
+    const [x, y, z] = dispatch.groups;
+    if (x * y * z === 0) return;
+    const pipeline = this.#pipelines.of(dispatch.kernel, what);
+    const bindings: Binding[] = [];
+    for (let i = 0; i < dispatch.bind.length; i++) bindings.push(this.#binding(dispatch.bind[i]!, scratch, what));
+    const group = this.#encoder.group(pipeline, bindings, this.#encoder.uniforms, what);
+    const command: Command = { pipeline, bindings, group, x, y, z };
+    const site = dispatch.fault === undefined ? 0 : this.#site(dispatch.fault);
+    this.#encoder.dispatch(command, dispatch.params, site);
+  }
+
+  #binding(operand: Operand, scratch: Map<Scratch, PooledBuffer>, what: () => string): Binding {
+    const whole = operand instanceof Tensor || operand instanceof Scratch;
+    const owner = whole ? operand : operand.tensor;
+    let of: PooledBuffer;
+    if (owner instanceof Scratch) {
+      const known = scratch.get(owner);
+      of = known ?? this.#pool.acquire(owner.bytes, 'scratch');
+      if (known === undefined) scratch.set(owner, of);
+    } else {
+      of = owner.storage.handle as PooledBuffer;
+      if (this.#failures.any) this.#failures.check(of.written);
+    }
+    const offset = whole ? 0 : operand.offset;
+    const bytes = whole ? (owner instanceof Scratch ? owner.bytes : owner.storage.bytes) : operand.bytes;
+    const limit = this.traits.maxBindingBytes;
+    if (bytes > limit) {
+      throw new UnsupportedError(
+        `${what()}: an operand of ${bytes} bytes exceeds what this adapter binds at once (${limit} bytes), and this operation cannot be split`,
+      );
+    }
+    const size = Math.min(Math.max(16, Math.ceil(bytes / 16) * 16), of.size - offset);
+    return { of, offset, size };
+  }
+
+  #site({ key, describe }: Fault): number {
+    const known = this.#faultSites.get(key);
+    if (known !== undefined) return known;
+    this.#faults.push({ key, describe });
+    this.#faultSites.set(key, this.#faults.length);
+    return this.#faults.length;
+  }
+
+  protected allocate(bytes: number): PooledBuffer {
+    this.#alive();
+    return this.#pool.acquire(bytes, `tensor of ${bytes} bytes`);
+  }
+
+  protected free(handle: unknown): void {
+    this.#pool.release(handle as PooledBuffer);
+  }
+
+  protected reservedBytes(): number {
+    return this.#pool.reserved;
+  }
+
+  protected upload(storage: Storage, data: HostData, offset: number): void {
+    this.#alive();
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    this.#bytesWritten += bytes.byteLength;
+    uploadChunks(this.#encoder, storage.handle as PooledBuffer, offset * bytesPerValue, bytes);
+  }
+
+  protected override zero(storage: Storage, _dtype: DType, size: number): void {
+    this.#alive();
+    if (size > 0) this.#encoder.clear(storage.handle as PooledBuffer, size * bytesPerValue);
+  }
+
+  protected uploadStored(storage: Storage, bytes: Uint8Array, dtype: StorageDType, size: number): void {
+    this.#alive();
+    this.#bytesWritten += bytes.byteLength;
+    const to = storage.handle as PooledBuffer;
+    if (dtype === 'f32' || dtype === 'i32') {
+      uploadChunks(this.#encoder, to, 0, bytes);
+      return;
+    }
+    uploadHalves(this.#encoder, this.#pool, bytes, dtype, size, this.traits, (dispatch, from, offset, part) => {
+      const pipeline = this.#pipelines.of(dispatch.kernel, () => `fromBytes ${dtype}`);
+      const bindings = [
+        { of: from, offset: 0, size: from.size },
+        { of: to, offset, size: Math.min(Math.ceil(part / 16) * 16, to.size - offset) },
+      ];
+      const [x, y, z] = dispatch.groups;
+      const group = this.#encoder.group(pipeline, bindings, this.#encoder.uniforms, () => `fromBytes ${dtype}`);
+      this.#encoder.dispatch({ pipeline, bindings, group, x, y, z }, dispatch.params, 0);
+    });
+  }
+
+  protected async download(tensor: Tensor): Promise<HostData> {
+    this.#alive();
+    const of = tensor.storage.handle as PooledBuffer;
+    const { written } = of;
+    const { dtype, size, device } = tensor;
+    if (device !== this) throw new UnsupportedError('webgpu device: asked to read a tensor of another device');
+    const bytes = size * bytesPerValue;
+    const { bytes: data, site, value, place } = await this.#settled(this.#readback.read(of, bytes));
+    this.#failures.check(written);
+    if (site !== 0) {
+      this.#encoder.clearFaults();
+      throw new RangeOpError(this.#faults[site - 1]!.describe(value, place));
+    }
+    this.#bytesRead += bytes;
+    return dtype === 'i32' ? new Int32Array(data, 0, size) : new Float32Array(data, 0, size);
+  }
+
+  /** Waits for a read and for the errors of all that it rests on. */
+  async #settled<T>(reading: Promise<T>): Promise<T> {
+    let result: T | undefined;
+    let refused: unknown;
+    try {
+      result = await reading;
+    } catch (error) {
+      refused = error;
+    }
+    await this.#failures.settle();
+    if (refused !== undefined && !this.#gone) {
+      // A read of a lost device fails before its loss is told.
+      await Promise.race([this.#chosen.device.lost, new Promise((resolve) => setTimeout(resolve, 100))]);
+    }
+    this.#alive();
+    if (refused !== undefined) {
+      this.#failures.check(this.#encoder.batch - 1);
+      throw asUnrollError('webgpu device: a read failed', refused);
+    }
+    return result as T;
+  }
+
+  protected destroy(): void {
+    this.#gone = true;
+    this.#readback.destroy();
+    this.#encoder.destroy();
+    this.#chosen.device.destroy();
+  }
+
+  #alive(): void {
+    if (this.#gone) throw new DisposedError('the webgpu device was used after its dispose()');
+    if (this.#failures.lost !== undefined) throw this.#failures.lost;
+  }
+
+  /** @internal */
+  async prepare(): Promise<this> {
+    if (!this.traits.subgroups) return this;
+    const problem = await selfTestSubgroups(this);
+    if (problem !== undefined) {
+      this.traits = { ...this.traits, subgroups: false };
+      this.#retreats.push(`subgroup kernels are not used: ${problem}`);
+    }
+    return this;
+  }
+}
+
+/**
+ * A device on WebGPU. Throws UnsupportedError where there is no WebGPU or no adapter, saying what to install.
+ *
+ * @example
+ * const device = await createWebGPUDevice({ gpu: navigator.gpu });
+ * const y = matmul(device.tensor([1, 2, 3, 4], [2, 2]), device.tensor([1, 0, 0, 1], [2, 2]));
+ * console.log(await y.data());
+ * device.dispose();
+ */
+export async function createWebGPUDevice(options: WebGPUDeviceOptions): Promise<WebGPUDevice> {
+  return new WebGPUDevice(await chooseDevice(options), options).prepare();
+}

@@ -1,0 +1,194 @@
+import { add, matmul, OutOfMemoryError, reshape, softmax, tidy, topK } from '@unroll/tensor';
+import { createCpuDevice } from '@unroll/tensor/cpu';
+import { Generate, opList } from '@unroll/tensor/testing';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { blockSize, LinearMemory } from '../src/cpu/memory.js';
+import { apply } from '../src/op.js';
+
+const MiB = 1 << 20;
+
+describe('blockSize', () => {
+  it('is aligned, large enough, at most 12.5 % above 1 KiB too large, and a fixed point of itself', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.nat(5000), fc.nat(2 ** 31 - 1), fc.integer({ min: 2 ** 31, max: 2 ** 32 })), (bytes) => {
+        const size = blockSize(bytes);
+        expect(size % 64).toBe(0);
+        expect(size).toBeGreaterThanOrEqual(Math.max(bytes, 64));
+        if (bytes > 1024) expect(size).toBeLessThanOrEqual(bytes * 1.125);
+        expect(blockSize(size)).toBe(size);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
+describe('LinearMemory', () => {
+  const step = fc.oneof(
+    { weight: 3, arbitrary: fc.record({ take: fc.oneof(fc.nat(300), fc.nat(20_000), fc.nat(400_000)) }) },
+    { weight: 2, arbitrary: fc.record({ give: fc.nat() }) },
+  );
+
+  it('live blocks are aligned, inside the memory and never overlap, whatever the order of requests', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+        const memory = new LinearMemory(2 * MiB);
+        const live: { at: number; bytes: number }[] = [];
+        for (const action of steps) {
+          if ('give' in action) {
+            const [block] = live.splice(action.give % Math.max(1, live.length), 1);
+            if (block !== undefined) memory.free(block.at, block.bytes);
+            continue;
+          }
+          const bytes = action.take;
+          let at: number;
+          try {
+            at = memory.allocate(bytes);
+          } catch (error) {
+            expect(error).toBeInstanceOf(OutOfMemoryError);
+            // Refused only when the blocks in use and the gaps between them leave no such room.
+            const ends = [64, ...live.map((block) => block.at + blockSize(block.bytes))];
+            const starts = [2 * MiB, ...live.map((block) => block.at)];
+            const gaps = ends.map((end) => Math.min(...starts.filter((start) => start >= end)) - end);
+            expect(Math.max(...gaps)).toBeLessThan(blockSize(bytes));
+            continue;
+          }
+          expect(at).toBeGreaterThanOrEqual(64);
+          expect(at % 64).toBe(0);
+          expect(at + bytes).toBeLessThanOrEqual(memory.reserved);
+          for (const other of live) expect(at + blockSize(bytes) <= other.at || other.at + blockSize(other.bytes) <= at).toBe(true);
+          live.push({ at, bytes });
+        }
+        for (const { at, bytes } of live) memory.free(at, bytes);
+        // All is free again and merges into one: the largest block fits.
+        expect(memory.allocate(blockSize(2 * MiB - 64 - (2 * MiB) / 8))).toBe(64);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('gives a freed block to the next request of its size', () => {
+    const memory = new LinearMemory(2 * MiB);
+    const [a, b] = [memory.allocate(1000), memory.allocate(1000)];
+    memory.free(a, 1000);
+    expect(memory.allocate(970)).toBe(a);
+    expect(memory.allocate(1000)).not.toBe(b);
+  });
+
+  it('merges free neighbours before it grows', () => {
+    const memory = new LinearMemory(64 * MiB);
+    const start = memory.reserved;
+    const blocks = Array.from({ length: 12 }, () => memory.allocate(64 * 1024));
+    for (const at of blocks) memory.free(at, 64 * 1024);
+    expect(memory.allocate(700 * 1024)).toBe(64);
+    expect(memory.reserved).toBe(start);
+  });
+
+  it('serves a request of every size in turn from a memory that stays small', () => {
+    const memory = new LinearMemory(256 * MiB);
+    for (let bytes = 1000; bytes < 4_000_000; bytes = Math.ceil(bytes * 1.01)) memory.free(memory.allocate(bytes), bytes);
+    expect(memory.reserved).toBeLessThan(10 * MiB);
+  });
+
+  it('works above 2 GiB, where addresses are negative as 32-bit integers', () => {
+    const memory = new LinearMemory();
+    const low = memory.allocate(2 ** 31 + 2 ** 20);
+    const high = memory.allocate(4096);
+    expect(high).toBeGreaterThan(2 ** 31);
+    new Float32Array(memory.memory.buffer, high, 4).set([1, 2, 3, 4]);
+    const next = memory.allocate(100 * MiB);
+    expect(memory.reserved).toBeGreaterThanOrEqual(next + 100 * MiB);
+    expect([...new Float32Array(memory.memory.buffer, high, 4)]).toEqual([1, 2, 3, 4]);
+    memory.free(low, 2 ** 31 + 2 ** 20);
+  });
+});
+
+describe('device.memory()', () => {
+  it('is balanced after thousands of operations, and what is reserved stays flat', () => {
+    const device = createCpuDevice();
+    const round = (seed: number) => {
+      for (const op of opList) {
+        tidy(device, () => {
+          for (const sample of op.samples(new Generate(seed))) {
+            const inputs = sample.inputs.map((input) => device.tensor(input.data, input.shape, { dtype: input.dtype }));
+            apply(op, inputs, sample.attrs, device);
+          }
+          return undefined;
+        });
+      }
+    };
+    for (let seed = 1; seed <= 5; seed++) round(seed);
+    const settled = device.memory();
+    expect(settled).toMatchObject({ bytes: { weights: 0, kv: 0, scratch: 0 }, buffers: 0 });
+    for (let seed = 1; seed <= 20; seed++) round(seed);
+    expect(device.memory()).toMatchObject({ bytes: settled.bytes, buffers: 0, reserved: settled.reserved });
+    device.dispose();
+  });
+
+  it('counts by kind, views once, and remembers the peak', () => {
+    const device = createCpuDevice();
+    const weight = device.zeros([100], { memory: 'weights' });
+    const cache = device.tensor(new Float32Array(10), [10], { memory: 'kv' });
+    const bytes = device.fromBytes(new Uint8Array(12), 'f16', [6], { memory: 'weights' });
+    const scratch = device.tensor([1, 2]);
+    reshape(scratch, [2, 1]);
+    expect(device.memory()).toMatchObject({ bytes: { weights: 424, kv: 40, scratch: 8 }, buffers: 4, peak: 472 });
+    for (const tensor of [weight, cache, bytes]) tensor.dispose();
+    expect(device.memory()).toMatchObject({ bytes: { weights: 0, kv: 0, scratch: 8 }, buffers: 1, peak: 472 });
+    device.resetPeak();
+    expect(device.memory().peak).toBe(8);
+    device.dispose();
+    expect(device.memory()).toMatchObject({ bytes: { weights: 0, kv: 0, scratch: 0 }, buffers: 0, reserved: 0 });
+    scratch.dispose();
+    expect(device.memory().buffers).toBe(0);
+  });
+});
+
+describe('out of memory', () => {
+  it('names the sizes, and the device can be used afterwards', async () => {
+    const device = createCpuDevice({ maxBytes: 2 * MiB });
+    const x = device.zeros([1000]);
+    expect(() => device.zeros([MiB])).toThrow(
+      'cpu device: no room for 4194304 bytes; 4096 of at most 2097152 bytes are in use. Dispose tensors, lower the context or the batch, or use a smaller model',
+    );
+    expect(device.memory()).toMatchObject({ bytes: { scratch: 4000 }, buffers: 1 });
+    expect([...(await add(x, x).data())]).toEqual(new Array(1000).fill(0));
+    device.dispose();
+  });
+
+  it('leaves nothing behind where the second output, or the scratch memory of an operation, finds no room', () => {
+    const device = createCpuDevice({ maxBytes: 1 * MiB });
+    const x = device.zeros([130_000]);
+    const before = device.memory();
+    expect(() => topK(x, 65_000)).toThrow(OutOfMemoryError);
+    expect(device.memory()).toMatchObject({ bytes: before.bytes, buffers: 1 });
+    // The product is small, the transposed copy of the matrix is not.
+    const b = reshape(x, [1000, 130]);
+    const a = device.zeros([1, 1000]);
+    expect(() => matmul(a, b)).toThrow(OutOfMemoryError);
+    expect(device.memory().buffers).toBe(2);
+    a.dispose();
+    const y = device.zeros([100_000]);
+    y.dispose();
+    b.dispose();
+    x.dispose();
+    softmax(device.zeros([120_000])).dispose();
+    device.dispose();
+  });
+
+  it('frees the scratch memory of an operation that throws: thousands of failures fill nothing', () => {
+    const device = createCpuDevice({ maxBytes: 1 * MiB });
+    const failing = {
+      ...opList[0]!,
+      cpu: (c: { scratch(bytes: number): number }) => {
+        c.scratch(300_000);
+        throw new Error('kernel failed');
+      },
+    };
+    const x = device.tensor([1, 2]);
+    for (let i = 0; i < 1000; i++) expect(() => apply(failing, [x], { scale: 1, shift: 0 })).toThrow('kernel failed');
+    expect(device.memory().buffers).toBe(1);
+    device.zeros([200_000]).dispose();
+    device.dispose();
+  });
+});

@@ -1,0 +1,42 @@
+import { existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { createWebGPUDevice, type GpuLike, type WebGPUDevice, type WebGPUDeviceOptions } from '@unroll/tensor/webgpu';
+
+const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
+
+const howToInstall =
+  'No Vulkan driver was found for the WebGPU tests. On Debian, as root, type "apt-get install -y --no-install-recommends chromium libvulkan1" ' +
+  '(it brings SwiftShader), or set VK_DRIVER_FILES to the .json file of a Vulkan driver. Mesa 22 is too old.';
+
+/** Dawn with these flags. The device keeps the object alive: see `createWebGPUDevice`. */
+async function dawn(flags: string[]): Promise<GpuLike> {
+  const { create } = await import('webgpu');
+  return create(flags) as unknown as GpuLike;
+}
+
+let vulkan: Promise<GpuLike> | undefined;
+
+/** Dawn on a Vulkan driver: the one of VK_DRIVER_FILES, or SwiftShader out of Debian's chromium. Throws, with the command to type, without any. */
+export function dawnOnVulkan(): Promise<GpuLike> {
+  process.env['VK_DRIVER_FILES'] ??= existsSync(swiftShader) ? swiftShader : undefined;
+  process.env['XDG_RUNTIME_DIR'] ??= tmpdir();
+  if (process.env['VK_DRIVER_FILES'] === 'undefined') delete process.env['VK_DRIVER_FILES'];
+  vulkan ??= dawn(['backend=vulkan']);
+  return vulkan;
+}
+
+/** A device on software Vulkan or on whatever driver VK_DRIVER_FILES names. */
+export async function vulkanDevice(options: Omit<WebGPUDeviceOptions, 'gpu'> = {}): Promise<WebGPUDevice> {
+  const gpu = await dawnOnVulkan();
+  try {
+    return await createWebGPUDevice({ gpu, ...options });
+  } catch (error) {
+    if (error instanceof Error && error.name === 'UnsupportedError') throw new Error(howToInstall, { cause: error });
+    throw error;
+  }
+}
+
+/** Dawn without a driver: it checks all that is asked of it, shaders included, and computes nothing. */
+export function dawnOnNothing(): Promise<GpuLike> {
+  return dawn(['backend=null']);
+}

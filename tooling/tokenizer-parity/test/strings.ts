@@ -1,0 +1,185 @@
+import fc from 'fast-check';
+
+const pick = (...texts: string[]) => fc.constantFrom(...texts);
+
+/**
+ * Code points whose properties have not changed since Unicode 8. Of younger ones the native tokenizers know less: their tables are those
+ * of several Rust crates, of several years, where ours are those of the JavaScript engine.
+ */
+const SETTLED: [number, number][] = [
+  [0x1, 0x24f],
+  [0x250, 0x377],
+  [0x37a, 0x3ff],
+  [0x400, 0x52f],
+  [0x531, 0x556],
+  [0x5d0, 0x5ea],
+  [0x620, 0x6ff],
+  [0x900, 0x97f],
+  [0x985, 0x9b9],
+  [0xe01, 0xe3a],
+  [0x10a0, 0x10c5],
+  [0x1100, 0x11ff],
+  [0x1680, 0x169c],
+  [0x1780, 0x17b3],
+  [0x1e00, 0x1eff],
+  [0x1f00, 0x1fff],
+  [0x2000, 0x206f],
+  [0x2070, 0x209c],
+  [0x20a0, 0x20be],
+  [0x20d0, 0x20f0],
+  [0x2100, 0x218b],
+  [0x2190, 0x23fa],
+  [0x2400, 0x2426],
+  [0x2460, 0x27bf],
+  [0x2800, 0x28ff],
+  [0x3000, 0x303f],
+  [0x3041, 0x30ff],
+  [0x3400, 0x4db5],
+  [0x4e00, 0x9fd5],
+  [0xa000, 0xa48c],
+  [0xac00, 0xd7a3],
+  [0xe000, 0xf8ff],
+  [0xf900, 0xfad9],
+  [0xfb00, 0xfbc1],
+  [0xfe00, 0xfe2d],
+  [0xfe30, 0xfe6b],
+  [0xfe70, 0xfefc],
+  [0xff01, 0xffee],
+  [0xfff9, 0xfffd],
+  [0x10000, 0x100fa],
+  [0x10330, 0x1034a],
+  [0x10400, 0x1049d],
+  [0x1d100, 0x1d1e8],
+  [0x1d400, 0x1d7ff],
+  [0x1f300, 0x1f64f],
+  [0x20000, 0x2a6d6],
+  [0x2a700, 0x2b734],
+  [0xe0001, 0xe007f],
+  [0xe0100, 0xe01ef],
+  [0xf0000, 0xf00ff],
+];
+const assigned = fc
+  .constantFrom(...SETTLED)
+  .chain(([min, max]) => fc.integer({ min, max }))
+  .map((code) => String.fromCodePoint(code))
+  .filter((char) => !/\p{Cn}/u.test(char));
+
+const words = pick(
+  'the',
+  'The',
+  ' quick',
+  'fox',
+  "don't",
+  "I'll",
+  "WE'VE",
+  "'S",
+  "'s",
+  "'ll ",
+  "'\u017f",
+  '\u212a',
+  'über',
+  'naïve',
+  'Straße',
+  'ΣΊΣΥΦΟΣ',
+  'İstanbul',
+  'привет',
+  'שלום',
+  'مرحبا',
+  'नमस्ते',
+  'ภาษาไทย',
+  '你好',
+  '世界',
+  'こんにちは',
+  '한국어',
+  '한글',
+  'ﬁ',
+  'ﷺ',
+  'Å',
+  'Å',
+  'ǆ',
+  '１２３',
+  '٣',
+  '①',
+  '½',
+  'Ⅻ',
+  'x²',
+);
+const spaces = pick(
+  ' ',
+  '  ',
+  '   ',
+  '\t',
+  '\n',
+  '\n\n',
+  '\r\n',
+  '\r',
+  ' \n',
+  '\u00a0',
+  '\u3000',
+  '\u2028',
+  '\u0085',
+  '\ufeff',
+  '\u200b',
+  '\u180e',
+  '\u1680',
+  '\v',
+  '\f',
+  '\u001c',
+);
+const emoji = pick('😀', '👍🏽', '👨‍👩‍👧‍👦', '🇩🇪', '❤️', '🏴󠁧󠁢󠁥󠁮󠁧󠁿', '🧑‍🚀');
+const marks = pick('e\u0301', '\u0301', 'a\u0308\u0301', '\u0327\u0301', 'q\u0307\u0323', '\u0345', 'ก็', '\u094d', '\u20dd');
+const control = pick('\0', '\u0001', '\u001b[0m', '\u007f', '\u009f', '\u00ad', '\ufffd', '\uffff', '\u202e');
+const punctuation = pick(
+  '.',
+  ',',
+  '!',
+  '?',
+  '...',
+  ' .',
+  " n't",
+  ' ?!',
+  '—',
+  '«»',
+  '“”',
+  "'",
+  '"',
+  '_',
+  '__',
+  '-',
+  '{}',
+  '<|>',
+  '\\',
+  '∑',
+  '€',
+  '©',
+  '^',
+  '`',
+  '~~',
+);
+const numbers = fc.oneof(fc.nat().map(String), pick('3.14', '1,000', '0x1F', '1e-9', '007'));
+const ascii = fc.string({ maxLength: 8 });
+
+/** Text of all sorts; `lookAlikes` are whole, cut and disguised special tokens of the vocabulary under test. */
+export function strings(lookAlikes: readonly string[]): fc.Arbitrary<string> {
+  const disguised = lookAlikes.flatMap((token) => [
+    token,
+    token.slice(1),
+    token.slice(0, -1),
+    token.toUpperCase(),
+    ` ${token} `,
+    token.replace('|', ' |'),
+  ]);
+  const chunk = fc.oneof(
+    { arbitrary: words, weight: 4 },
+    { arbitrary: spaces, weight: 4 },
+    { arbitrary: assigned, weight: 3 },
+    emoji,
+    marks,
+    control,
+    punctuation,
+    numbers,
+    ascii,
+    fc.constantFrom(...disguised),
+  );
+  return fc.array(chunk, { maxLength: 16 }).map((chunks) => chunks.join(''));
+}
