@@ -15,6 +15,8 @@ export default {
   entryPoints,
   tsconfig: join(ROOT, 'tsconfig.json'),
   readme: existsSync(join(ROOT, 'README.md')) ? join(ROOT, 'README.md') : 'none',
+  // The type check is a step of its own.
+  skipErrorChecking: true,
   excludePrivate: true,
   excludeInternal: true,
   disableSources: true,

@@ -19,6 +19,7 @@ export const ARROWS = /** @type {Record<string, string[]>} */ ({
 /** What its tests may use besides: real files are read with the real readers. */
 export const TEST_ARROWS = /** @type {Record<string, string[]>} */ ({
   recurrent: ['checkpoint'],
+  sampler: ['checkpoint', 'recurrent', 'nn'],
 });
 
 /** @typedef {import('../scripts/lib/workspace.mjs').WorkspacePackage} WorkspacePackage */

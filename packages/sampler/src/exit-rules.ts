@@ -111,7 +111,7 @@ export const entropyDiff = (options: ExitRuleOptions = {}): ExitRule =>
 /** A test on KL(p_{i-1} || p_i); the first previous distribution is uniform. */
 function divergenceTest(model: LanguageModel, threshold: number, distribution: (logits: Tensor) => Tensor): ExitTest {
   const V = model.vocabularySize;
-  let previous = keep(affine(model.device.zeros([1, V], { memory: 'kv' }), { shift: 1 / V }));
+  let previous: Tensor = keep(tidy(model.device, () => affine(model.device.zeros([1, V]), { shift: 1 / V })));
   return {
     async check({ logits }) {
       const read = logits();

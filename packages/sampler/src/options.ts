@@ -1,149 +1,251 @@
-import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
-import type { LanguageModel, ModelCache, TextCodec } from './language-model.js';
+import { OptionError } from '@unroll/tensor';
+import type { ExitRule } from './exit.js';
+import type { CacheUse, LanguageModel, ModelCache, TextCodec } from './language-model.js';
+import type { LogitsProcessor } from './penalties.js';
+import type { DepthByToken, RecurrenceHook, Run, WarmStart } from './run.js';
+import type { SamplingOptions } from './sampling.js';
+import { parseSpeculative, type SpeculativeOptions } from './speculative.js';
+import { parseWavefront, type WavefrontOptions } from './wavefront.js';
 
-export interface GenerateOptions {
+/** Options of every way of generating. */
+export interface CommonOptions {
   readonly model: LanguageModel;
-  /** Needed for a text prompt and for text in the results. */
+  /** Needed for a text prompt, for text in the results, and for stop strings. */
   readonly tokenizer?: TextCodec;
-  readonly prompt: string | readonly number[];
-  /** Depth r of every token, prompt included; the model's mean when absent. */
-  readonly recurrences?: number;
   /** Most tokens to generate; what fits, up to 256, when absent. */
   readonly maxNewTokens?: number;
-  /** 0 (the default) takes the most likely token. */
-  readonly temperature?: number;
-  /** Keep the k most likely tokens. */
-  readonly topK?: number;
-  /** Keep the most likely tokens until their probabilities reach p; the token that crosses p is kept. */
-  readonly topP?: number;
-  /** Keys the initial state and the sampling noise: same seed, same text. */
-  readonly seed?: number;
-  /** Multiplies the initial state; 0 starts from zeros. */
-  readonly initScale?: number;
   /** Tokens that end the text; the tokenizer's when absent. */
   readonly stopTokens?: readonly number[];
-  /** Prompt tokens per forward pass. The text does not depend on it. */
-  readonly prefillChunk?: number;
+  /** Texts that end the text and are not part of it, however tokens cut them. */
+  readonly stopStrings?: readonly string[];
+
+  /** Depth r of every token, prompt included; or by the index of the new token (the prompt has the depth of token 0). The model's mean when absent. */
+  readonly recurrences?: number | DepthByToken;
+  /** Stops each token's recurrence by itself, at most `recurrences` deep. */
+  readonly exit?: ExitRule;
   /**
    * Starts each new token's recurrence from the last position's final state instead of a fresh one (continuous chain of thought):
    * `norm-state` carries ln_f(s_r), as the reference's plain path does, `state` carries s_r, as its adaptive path does. The prompt
    * starts fresh.
    */
   readonly warmStart?: WarmStart;
+  /** Draft with few recurrences, verify several tokens in one pass. */
+  readonly speculative?: SpeculativeOptions;
+  /** Refine a window of tokens together (diffusion forcing, arXiv 2510.14961). */
+  readonly wavefront?: WavefrontOptions;
+
+  /** 0 (the default) takes the most likely token. */
+  readonly temperature?: number;
+  /** Keep the k most likely tokens. */
+  readonly topK?: number;
+  /** Keep the most likely tokens until their probabilities reach p; the token that crosses p is kept. */
+  readonly topP?: number;
+  /** Keep tokens of at least this share of the most likely token's probability. */
+  readonly minP?: number;
+  /** Divides positive and multiplies negative logits of tokens that prompt or text have; 1 (the default) does nothing. */
+  readonly repetitionPenalty?: number;
+  /** Subtracted from the logits of tokens that the generated text has. */
+  readonly presencePenalty?: number;
+  /** Subtracted from a token's logit once for each time that the generated text has it. */
+  readonly frequencyPenalty?: number;
+  /** Added to logits, by token id; -Infinity bans a token. */
+  readonly logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
+  /** Functions that change the logits before temperature and filters. */
+  readonly processors?: readonly LogitsProcessor[];
+  /** How many of the most likely tokens to report beside each chosen one. */
+  readonly alternatives?: number;
+  /** `auto` chooses on the device where it can; `host` reads all logits back. The same tokens come out. */
+  readonly sampleOn?: 'auto' | 'host';
+
+  /** Keys the sampling noise and the initial state: same seed, same text. */
+  readonly seed?: number;
+  /** Keys the initial state alone; `seed` when absent. */
+  readonly stateSeed?: number;
+  /** Multiplies the initial state; 0 starts from zeros. */
+  readonly initScale?: number;
+  /**
+   * Prompt tokens per forward pass. The text does not depend on it, but where the KV policy reads beyond a loop's own keys
+   * (`always-last`, compression), or where the prompt exits early: each pass decides for itself, and the default is one.
+   */
+  readonly prefillChunk?: number;
   /** Which keys are kept and read; whatever the model's caches understand. Not with `cache`, which has its own. */
   readonly policy?: unknown;
-  /** An empty cache of the model for one sequence. It stays the caller's: read its `usage()` afterwards, and dispose it. */
-  readonly cache?: ModelCache;
+  /** Sees, and may replace, the state after every recurrence. */
+  readonly hook?: RecurrenceHook;
   readonly signal?: AbortSignal;
 }
 
-export type WarmStart = 'norm-state' | 'state';
-
-const known = [
+export const commonNames = [
   'model',
   'tokenizer',
-  'prompt',
-  'recurrences',
   'maxNewTokens',
+  'stopTokens',
+  'stopStrings',
+  'recurrences',
+  'exit',
+  'warmStart',
+  'speculative',
+  'wavefront',
   'temperature',
   'topK',
   'topP',
+  'minP',
+  'repetitionPenalty',
+  'presencePenalty',
+  'frequencyPenalty',
+  'logitBias',
+  'processors',
+  'alternatives',
+  'sampleOn',
   'seed',
+  'stateSeed',
   'initScale',
-  'stopTokens',
   'prefillChunk',
-  'warmStart',
   'policy',
-  'cache',
+  'hook',
   'signal',
-];
+] as const;
 
-/** The options of a run, checked, with defaults in place. */
-export interface Run {
-  readonly model: LanguageModel;
-  readonly tokenizer: TextCodec | undefined;
-  readonly prompt: readonly number[];
-  readonly recurrences: number;
-  readonly maxNewTokens: number;
-  readonly temperature: number;
-  readonly topK: number;
-  readonly topP: number;
-  readonly seed: number;
-  readonly initScale: number;
-  readonly stopTokens: ReadonlySet<number>;
-  readonly prefillChunk: number;
-  readonly warmStart: WarmStart | undefined;
-  readonly policy: unknown;
-  readonly cache: ModelCache | undefined;
-  readonly signal: AbortSignal | undefined;
-}
-
-function whole(name: string, value: number, least: number, most: number): number {
+export function whole(who: string, name: string, value: number, least: number, most: number): number {
   if (!Number.isInteger(value) || value < least || value > most) {
-    throw new OptionError(`generate: ${name} must be a whole number from ${least} to ${most}; got ${value}`);
+    throw new OptionError(`${who}: ${name} must be a whole number from ${least} to ${most}; got ${value}`);
   }
   return value;
 }
 
-function between(name: string, value: number, least: number, most: number): number {
-  if (!(value >= least && value <= most)) throw new OptionError(`generate: ${name} must be from ${least} to ${most}; got ${value}`);
+export function between(who: string, name: string, value: number, least: number, most: number): number {
+  if (!(value >= least && value <= most)) throw new OptionError(`${who}: ${name} must be from ${least} to ${most}; got ${value}`);
   return value;
 }
 
-function promptTokens({ model, tokenizer, prompt }: GenerateOptions): readonly number[] {
-  let tokens: readonly number[];
-  if (typeof prompt !== 'string') tokens = prompt;
-  else if (tokenizer === undefined) throw new OptionError('generate: a text prompt needs a tokenizer; give one, or give token ids');
-  else tokens = tokenizer.encode(prompt);
-  if (tokens.length === 0) throw new OptionError('generate: the prompt has no tokens; give at least one');
-  const bad = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= model.vocabularySize);
-  if (bad !== undefined) throw new OptionError(`generate: token ${bad} is outside the vocabulary of ${model.vocabularySize}; is the tokenizer this model's?`);
+const deepest = 65536;
+
+/** A prompt as tokens that fit the model. Throws OptionError. */
+export function promptTokens(who: string, model: LanguageModel, tokenizer: TextCodec | undefined, prompt: string | readonly number[]): readonly number[] {
+  if (typeof prompt === 'string' && tokenizer === undefined) throw new OptionError(`${who}: a text prompt needs a tokenizer; give one, or give token ids`);
+  const tokens = typeof prompt === 'string' ? tokenizer!.encode(prompt) : prompt;
+  if (tokens.length === 0) throw new OptionError(`${who}: the prompt has no tokens; give at least one`);
+  checkTokens(who, model, tokens);
   if (tokens.length >= model.contextLength) {
-    throw new OptionError(`generate: the prompt has ${tokens.length} tokens, which leaves no room in the context of ${model.contextLength}; shorten it`);
+    throw new OptionError(`${who}: the prompt has ${tokens.length} tokens, which leaves no room in the context of ${model.contextLength}; shorten it`);
   }
   return tokens;
 }
 
-function checkCache({ cache, policy, warmStart }: GenerateOptions): void {
-  if (warmStart !== undefined && warmStart !== 'norm-state' && warmStart !== 'state') {
-    throw new OptionError(`generate: warmStart must be "norm-state" or "state"; got ${JSON.stringify(warmStart)}`);
+export function checkTokens(who: string, model: LanguageModel, tokens: readonly number[]): void {
+  const bad = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= model.vocabularySize);
+  if (bad !== undefined) throw new OptionError(`${who}: token ${bad} is outside the vocabulary of ${model.vocabularySize}; is the tokenizer this model's?`);
+}
+
+function parseSampling(who: string, options: CommonOptions): SamplingOptions {
+  const { logitBias, sampleOn = 'auto' } = options;
+  const V = options.model.vocabularySize;
+  if (sampleOn !== 'auto' && sampleOn !== 'host') throw new OptionError(`${who}: sampleOn must be "auto" or "host"; got ${JSON.stringify(sampleOn)}`);
+  const bias = logitBias === undefined ? undefined : new Map(logitBias instanceof Map ? logitBias : Object.entries(logitBias).map(([id, value]) => [Number(id), value as number]));
+  for (const [id, value] of bias ?? []) {
+    whole(who, 'a token id of logitBias', id, 0, V - 1);
+    if (Number.isNaN(value) || value === Number.POSITIVE_INFINITY) throw new OptionError(`${who}: the logitBias of token ${id} must be a number below Infinity; got ${value}`);
   }
-  if (cache === undefined) return;
-  if (policy !== undefined) throw new OptionError('generate: a cache has a policy of its own; give policy to createCache, or leave cache out');
-  if (cache.batch !== 1 || cache.length() !== 0) {
-    throw new OptionError(`generate: cache must be empty and for one sequence; got ${cache.batch} sequences, ${cache.length()} tokens. Call truncate(0), or give another`);
+  return {
+    temperature: between(who, 'temperature', options.temperature ?? 0, 0, 1e6),
+    topK: options.topK === undefined ? undefined : Math.min(V, whole(who, 'topK', options.topK, 1, 2 ** 31)),
+    topP: between(who, 'topP', options.topP ?? 1, Number.MIN_VALUE, 1),
+    minP: between(who, 'minP', options.minP ?? 0, 0, 1),
+    repetitionPenalty: between(who, 'repetitionPenalty', options.repetitionPenalty ?? 1, 0.01, 100),
+    presencePenalty: between(who, 'presencePenalty', options.presencePenalty ?? 0, -100, 100),
+    frequencyPenalty: between(who, 'frequencyPenalty', options.frequencyPenalty ?? 0, -100, 100),
+    logitBias: bias === undefined || bias.size === 0 ? undefined : bias,
+    processors: options.processors ?? [],
+    alternatives: Math.min(V, whole(who, 'alternatives', options.alternatives ?? 0, 0, 1000)),
+    where: sampleOn,
+  };
+}
+
+/** One depth for all tokens, or a checked function of the token's index. */
+function parseDepth(who: string, { recurrences, model }: CommonOptions): DepthByToken {
+  if (typeof recurrences !== 'function') {
+    const depth = whole(who, 'recurrences (depth)', recurrences ?? model.meanRecurrence, 1, deepest);
+    return () => depth;
+  }
+  return (index) => whole(who, `recurrences (depth) of token ${index}`, recurrences(index), 1, deepest);
+}
+
+function refuseImpossible(who: string, { exit, warmStart, speculative, wavefront, recurrences }: CommonOptions): void {
+  const refuse = (condition: boolean, what: string, why: string) => {
+    if (condition) throw new OptionError(`${who}: ${what} cannot be combined: ${why}`);
+  };
+  if (warmStart !== undefined && warmStart !== 'norm-state' && warmStart !== 'state') {
+    throw new OptionError(`${who}: warmStart must be "norm-state" or "state"; got ${JSON.stringify(warmStart)}`);
+  }
+  const several = 'one pass runs several tokens';
+  refuse(speculative !== undefined && wavefront !== undefined, 'speculative and wavefront', 'each decides by itself how tokens share a pass');
+  for (const [name, on] of [
+    ['speculative', speculative !== undefined],
+    ['wavefront', wavefront !== undefined],
+  ] as const) {
+    refuse(on && exit !== undefined, `exit and ${name}`, `${several}, and a rule would stop them all at once`);
+    refuse(on && typeof recurrences === 'function', `a depth by token and ${name}`, `${several}, which have one depth`);
+    const instead = name === 'wavefront' ? '; wavefront.continuous copies states instead' : '';
+    refuse(on && warmStart !== undefined, `warmStart and ${name}`, `${several}, so none can start where the one before it ends${instead}`);
   }
 }
 
-/** Checks everything before any work is done. Throws OptionError. */
-export function parseOptions(options: GenerateOptions): Run {
-  refuseUnknownOptions('generate', options, known);
-  const { model, tokenizer } = options;
-  const prompt = promptTokens(options);
-  checkCache(options);
-  const room = model.contextLength - prompt.length;
-  const maxNewTokens = whole('maxNewTokens', options.maxNewTokens ?? Math.min(256, room), 0, Number.MAX_SAFE_INTEGER);
-  if (maxNewTokens > room) {
-    throw new OptionError(
-      `generate: ${prompt.length} prompt tokens and ${maxNewTokens} new ones exceed the context of ${model.contextLength}; ask for at most ${room} new tokens`,
-    );
-  }
+/** What the run asks of its cache. */
+export function cacheUse({ exit, recurrences, speculative, wavefront }: CommonOptions): CacheUse {
+  if (wavefront !== undefined) return 'wavefront';
+  if (exit !== undefined || typeof recurrences === 'function') return 'mixed-depth';
+  return speculative !== undefined && speculative.threshold === undefined ? 'parallel' : 'equal-depth';
+}
+
+/** Checks everything that can be checked before any work is done. Throws OptionError. */
+export function parseRun(who: string, options: CommonOptions, prompts: readonly (readonly number[])[]): Run {
+  const { model, tokenizer, stopStrings = [], exit } = options;
+  refuseImpossible(who, options);
+  if (stopStrings.length > 0 && tokenizer === undefined) throw new OptionError(`${who}: stopStrings need a tokenizer`);
+  if (stopStrings.some((stop) => typeof stop !== 'string' || stop === '')) throw new OptionError(`${who}: stopStrings must not be empty`);
+  checkTokens(who, model, options.stopTokens ?? []);
+  const depth = parseDepth(who, options);
+  const seed = whole(who, 'seed', options.seed ?? 0, 0, Number.MAX_SAFE_INTEGER);
+  whole(who, 'stateSeed', options.stateSeed ?? seed, 0, Number.MAX_SAFE_INTEGER);
+  const maxNewTokens = prompts.map((prompt) => {
+    const room = model.contextLength - prompt.length;
+    const most = whole(who, 'maxNewTokens', options.maxNewTokens ?? Math.min(256, room), 0, Number.MAX_SAFE_INTEGER);
+    if (most > room) {
+      throw new OptionError(`${who}: ${prompt.length} prompt tokens and ${most} new ones exceed the context of ${model.contextLength}; ask for at most ${room} new tokens`);
+    }
+    return most;
+  });
+  const onePass = exit !== undefined && exit.inPrefill;
   return {
     model,
     tokenizer,
-    prompt,
-    recurrences: whole('recurrences (depth)', options.recurrences ?? model.meanRecurrence, 1, 65536),
     maxNewTokens,
-    temperature: between('temperature', options.temperature ?? 0, 0, 1e6),
-    topK: options.topK === undefined ? model.vocabularySize : Math.min(model.vocabularySize, whole('topK', options.topK, 1, 2 ** 31)),
-    topP: between('topP', options.topP ?? 1, Number.MIN_VALUE, 1),
-    seed: whole('seed', options.seed ?? 0, 0, Number.MAX_SAFE_INTEGER),
-    initScale: between('initScale', options.initScale ?? 1, 0, 1e6),
-    stopTokens: new Set(options.stopTokens ?? tokenizer?.stopTokens ?? []),
-    prefillChunk: whole('prefillChunk', options.prefillChunk ?? 512, 1, 2 ** 31),
+    depth,
+    exit,
     warmStart: options.warmStart,
-    policy: options.policy,
-    cache: options.cache,
+    speculative: parseSpeculative(who, options.speculative, typeof options.recurrences === 'function' ? deepest : depth(0)),
+    wavefront: parseWavefront(who, options.wavefront),
+    sampling: parseSampling(who, options),
+    initScale: between(who, 'initScale', options.initScale ?? 1, 0, 1e6),
+    stopTokens: new Set(options.stopTokens ?? tokenizer?.stopTokens ?? []),
+    stopStrings,
+    prefillChunk: whole(who, 'prefillChunk', options.prefillChunk ?? (onePass ? model.contextLength : 512), 1, 2 ** 31),
+    hook: options.hook,
     signal: options.signal,
   };
 }
+
+/** The caller's cache after a check, or a new one. Throws OptionError. */
+export function cacheFor(who: string, options: CommonOptions, batch: number, given?: ModelCache): { readonly cache: ModelCache; readonly owned: boolean } {
+  const { model, policy } = options;
+  const use = cacheUse(options);
+  if (given === undefined) return { cache: model.createCache({ batch, use, ...(policy === undefined ? {} : { policy }) }), owned: true };
+  if (policy !== undefined) throw new OptionError(`${who}: a cache has a policy of its own; give policy to createCache, or leave cache out`);
+  if (given.batch !== batch || given.length() !== 0) {
+    throw new OptionError(`${who}: cache must be empty and for ${batch} sequence; got ${given.batch} with ${given.length()} tokens. Call truncate(0), or give another`);
+  }
+  const reason = given.refusal(use);
+  if (reason !== undefined) throw new OptionError(`${who}: the cache's policy cannot serve ${use}: ${reason}`);
+  return { cache: given, owned: false };
+}
+

@@ -56,6 +56,8 @@ export interface Lane {
   /** Sequence of the cache. */
   readonly sequence: number;
   readonly promptLength: number;
+  /** Most new tokens. */
+  readonly limit: number;
   /** Prompt and what was generated so far; whoever consumes a strategy appends. */
   readonly tokens: number[];
   /** Keys the sampling noise. */

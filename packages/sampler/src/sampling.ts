@@ -71,7 +71,7 @@ export async function chooseTokens(logits: Tensor<'f32'>, requests: readonly Req
     const race = tidy(logits.device, () => add(affine(logits, { scale: 1 / options.temperature }), gumbelNoise(logits.device, requests, V)));
     tokens = await argmaxRows(race).finally(() => race.dispose());
   } else tokens = await raceCandidates(logits, requests, options);
-  return describe(logits, tokens, requests, options.alternatives);
+  return describeTokens(logits, tokens, requests, options.alternatives);
 }
 
 async function argmaxRows(x: Tensor): Promise<number[]> {
@@ -129,7 +129,7 @@ async function chooseOnHost(logits: Tensor<'f32'>, requests: readonly Request[],
   const [values, noise] = await Promise.all([logits.data(), noiseTensor?.data()]).finally(() => noiseTensor?.dispose());
   const scale = Math.fround(1 / options.temperature);
   return requests.map((request, r) => {
-    let row = values.slice(r * V, (r + 1) * V);
+    let row: Float32Array = values.slice(r * V, (r + 1) * V);
     applyPenalties(row, request, options);
     const context = { tokens: request.tokens, promptLength: request.promptLength };
     for (const processor of options.processors) {
@@ -148,7 +148,7 @@ async function chooseOnHost(logits: Tensor<'f32'>, requests: readonly Request[],
 }
 
 /** Log-probabilities of the chosen tokens and of the best ones. */
-async function describe(logits: Tensor<'f32'>, tokens: readonly number[], requests: readonly Request[], n: number): Promise<Choice[]> {
+export async function describeTokens(logits: Tensor<'f32'>, tokens: readonly number[], requests: readonly Request[], n: number): Promise<Choice[]> {
   const V = logits.shape[1]!;
   const parts = tidy(logits.device, () => {
     const relative = sub(logits, logSumExp(logits, { axis: -1, keepDims: true }));

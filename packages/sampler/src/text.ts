@@ -14,12 +14,14 @@ function heldBack(text: string, stops: readonly string[]): number {
   return most;
 }
 
-/** The first stop string in a text; the longer one where two begin together. */
+/** The stop string that a text completes first, so that it does not matter into which tokens the text is cut. */
 function findStop(text: string, stops: readonly string[]): { readonly stop: string; readonly at: number } | undefined {
   let found: { stop: string; at: number } | undefined;
   for (const stop of stops) {
     const at = text.indexOf(stop);
-    if (at >= 0 && (found === undefined || at < found.at || (at === found.at && stop.length > found.stop.length))) found = { stop, at };
+    const earlier = found === undefined || at + stop.length < found.at + found.stop.length;
+    const longer = found !== undefined && at + stop.length === found.at + found.stop.length && at < found.at;
+    if (at >= 0 && (earlier || longer)) found = { stop, at };
   }
   return found;
 }

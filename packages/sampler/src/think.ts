@@ -15,14 +15,14 @@ export interface Call {
   readonly exit?: ExitRule | undefined;
   /** (B, T, C) to start from; drawn by (seed, position, channel) when absent. Stays the caller's. */
   readonly start?: Tensor | undefined;
-  /** Rows of logits wanted of each lane: the last column's, all columns', or none. */
-  readonly readout: 'last' | 'all' | 'none';
+  /** Which columns' logits are wanted. The coda runs over all of them, whose keys later tokens read. */
+  readonly readout: 'last' | 'all';
 }
 
 /** What a call gives; the caller disposes the tensors. */
 export interface Thought {
-  /** (B, V), or (B T, V). Absent without readout. */
-  readonly logits?: Tensor<'f32'>;
+  /** (B, V), or (B T, V). */
+  readonly logits: Tensor<'f32'>;
   /** Final s (B, 1, C) of the last column. */
   readonly state: Tensor;
   /** Recurrences of each lane. */
@@ -83,8 +83,8 @@ export function think(engine: Engine, call: Call): Thought | Promise<Thought> {
         if (state !== call.start && state !== next) state.dispose();
         state = next;
       }
-      const logits = call.readout === 'none' ? {} : { logits: readLogits(engine, state, pass, call.readout) };
-      return { ...logits, state: lastColumn(state), depths: call.lanes.map(() => call.depth), exits: call.lanes.map(() => undefined) };
+      const logits = readLogits(engine, state, pass, call.readout);
+      return { logits, state: lastColumn(state), depths: call.lanes.map(() => call.depth), exits: call.lanes.map(() => undefined) };
     } finally {
       pass.dispose();
     }
@@ -118,10 +118,10 @@ async function thinkAdaptively(engine: Engine, call: Call, rule: ExitRule): Prom
   const B = call.lanes.length;
   const T = call.positions.length / B;
   const depths = new Array<number>(B).fill(call.depth);
-  const exits = new Array<ExitRecord | undefined>(B);
+  const exits = new Array<ExitRecord | undefined>(B).fill(undefined);
   const values = call.lanes.map((): number[] => []);
-  const final = new Array<Tensor | undefined>(B);
-  const finalLogits = new Array<Tensor | undefined>(B);
+  const final = new Array<Tensor | undefined>(B).fill(undefined);
+  const finalLogits = new Array<Tensor | undefined>(B).fill(undefined);
   let live = call.lanes.map((_, b) => b);
   const tests: ExitTest[] = [];
   let { pass, e, state } = open(engine, call);
@@ -208,7 +208,6 @@ async function thinkAdaptively(engine: Engine, call: Call, rule: ExitRule): Prom
     return tidy(device, () => {
       const whole = concat(final as Tensor[], 0);
       const result = { state: lastColumn(whole), depths, exits };
-      if (call.readout === 'none') return result;
       if (finalLogits.every((one) => one !== undefined)) return { ...result, logits: concat(finalLogits as Tensor<'f32'>[], 0) };
       const all = cache.begin(call.positions, sequencesOf(call));
       try {

@@ -68,9 +68,9 @@ describe('the kernels', () => {
 });
 
 describe('the entries', () => {
-  it('README lists every export of @unroll/tensor, /cpu and /testing', () => {
+  it('README lists every export and type of the four entries', () => {
     const readme = readFileSync(at('README.md'), 'utf8');
-    const types = ['index', 'cpu', 'testing'].flatMap((entry) => [
+    const types = ['index', 'cpu', 'webgpu', 'testing'].flatMap((entry) => [
       ...readFileSync(at(`src/${entry}.ts`), 'utf8').matchAll(/export (?:type )?\{([^}]*)\}|^export interface (\w+)/gm),
     ]);
     const names = [

@@ -19,7 +19,14 @@ const encoder = new TextEncoder();
 /** UTF-8 bytes of the text, each as its character of the byte-level alphabet. */
 export function toByteLevel(text: string): string {
   let out = '';
-  for (const byte of encoder.encode(text)) out += BYTE_TO_CHAR[byte];
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code >= 0x80) {
+      for (const byte of encoder.encode(text.slice(i))) out += BYTE_TO_CHAR[byte];
+      return out;
+    }
+    out += BYTE_TO_CHAR[code];
+  }
   return out;
 }
 

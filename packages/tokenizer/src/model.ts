@@ -60,6 +60,10 @@ function refuseUnlessEmpty(field: Field, name: string): void {
   if (value && value.value !== '' && value.value !== 0) throw new TokenizerFormatError(value.path, 'is not supported in a BPE model');
 }
 
+// A book has some 20,000 different words; the library's own cache of 10,000 thrashes there.
+const CACHED_PIECES = 65_536;
+const CACHED_LENGTH = 64;
+
 function bpe(field: Field): Model {
   const vocabulary = parseVocabulary(field.get('vocab'));
   const merges = parseMerges(field.get('merges'), vocabulary);
@@ -81,6 +85,7 @@ function bpe(field: Field): Model {
     ...(suffix === '' ? {} : { end_of_word_suffix: suffix }),
   } as ConstructorParameters<typeof BPE>[0]);
 
+  const cache = new Map<string, readonly number[]>();
   const expressible = (symbol: string) =>
     vocabulary.has(symbol) || (byteFallback && Array.from(utf8(symbol), byteToken).every((token) => vocabulary.has(token)));
   const missing = (piece: string): string | undefined => {
@@ -97,14 +102,25 @@ function bpe(field: Field): Model {
     vocabulary,
     unknown: unknown?.id,
     tokenize(piece, ids) {
+      const known = cache.get(piece);
+      if (known) {
+        for (const id of known) ids.push(id);
+        return undefined;
+      }
       // Without an unknown token the library beneath drops what it cannot express, without a word.
       const symbol = unknown ? undefined : missing(piece);
       if (symbol !== undefined) return symbol;
+      const out: number[] = [];
       let previous: string | undefined;
       for (const token of model.encode([piece])) {
-        if (!(fuse && token === unknown?.token && previous === token)) ids.push(vocabulary.get(token) as number);
+        if (!(fuse && token === unknown?.token && previous === token)) out.push(vocabulary.get(token) as number);
         previous = token;
       }
+      if (piece.length <= CACHED_LENGTH) {
+        if (cache.size >= CACHED_PIECES) cache.clear();
+        cache.set(piece, out);
+      }
+      for (const id of out) ids.push(id);
       return undefined;
     },
   };

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
+import { API_JSON, apiCoverage } from './api-coverage.mjs';
 import { pnpm, readJson, runQuiet, runShown } from './process.mjs';
 import { builtFiles, CLI, installSignature, pendingWork, readStamp, writeStamp } from './stamp.mjs';
 import { addTotals, noTotals, oneCheck, totalsLine, vitestTotals } from './totals.mjs';
@@ -113,10 +114,12 @@ async function generated() {
 }
 
 async function docs() {
-  return commandCheck('API documentation builds without warnings', [
+  const totals = await commandCheck('API documentation builds without warnings', [
     process.execPath,
     [toolFile('typedoc', 'typedoc'), '--options', 'typedoc.config.mjs', '--treatWarningsAsErrors'],
   ]);
+  if (totals.failed === 0) console.log(apiCoverage(API_JSON));
+  return totals;
 }
 
 /** @param {string} project as vitest's --project takes it @param {string} label */

@@ -1,10 +1,12 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { Field } from '../../../packages/tokenizer/src/fields';
 import { parseNormalizer } from '../../../packages/tokenizer/src/normalizer';
 import { parsePreTokenizer } from '../../../packages/tokenizer/src/pre-tokenizer';
 import { type Json, native, tokenizerJson } from './oracle';
 import { strings } from './strings';
+
+vi.setConfig({ testTimeout: 60_000 });
 
 const model = { type: 'WordLevel', vocab: { x: 0 }, unk_token: 'x' };
 const texts = strings(['--', 'a--b', '__']);

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseTokenizer, trainByteLevelBPE } from '@unroll/tokenizer';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { folderOf, type Json, native } from './oracle';
 
 // What the native trainer uses when none is given, the only way that its Node binding trains.
@@ -12,6 +12,8 @@ interface Trained {
   merges: [string, string][];
   vocab: Record<string, number>;
 }
+
+vi.setConfig({ testTimeout: 60_000 });
 
 let folder: string;
 beforeAll(() => {

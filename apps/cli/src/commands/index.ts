@@ -8,4 +8,5 @@ interface Entry {
 /** Commands by name. Each is loaded when it is called, so that a start reads no more than it needs. */
 export const commands: Readonly<Record<string, Entry>> = {
   generate: { description: 'continue a text', load: () => import('./generate.js') },
+  parity: { description: "compare with a reference implementation's recorded outputs", load: () => import('./parity.js') },
 };

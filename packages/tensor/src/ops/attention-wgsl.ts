@@ -120,7 +120,12 @@ var<workgroup> partial: array<f32, ${lanes}>;`,
   });
 
 /** Online softmax (Milakov & Gimelshein 2018) over the keys in their order: a query's result does not depend on T, B or S. */
-export function attentionWgsl(inputs: readonly Tensor[], attrs: { readonly scale: number }, outputs: readonly Tensor[], traits: GpuTraits): GpuDispatch[] {
+export function attentionWgsl(
+  inputs: readonly Tensor[],
+  attrs: { readonly scale: number },
+  outputs: readonly Tensor[],
+  traits: GpuTraits,
+): GpuDispatch[] {
   const [q, k, v, keyRows, visible] = inputs as [Tensor, Tensor, Tensor, Tensor, Tensor];
   const [B, T, H, D] = q.shape as [number, number, number, number];
   if (q.size === 0) return [];

@@ -1,5 +1,5 @@
 import type { Tensor } from '../tensor.js';
-import { type GpuDispatch, type Kernel, fold, kernel, type Operand, rowRanges } from '../webgpu/kernel.js';
+import { fold, type GpuDispatch, type Kernel, kernel, type Operand, rowRanges } from '../webgpu/kernel.js';
 import type { GpuTraits } from '../webgpu/traits.js';
 
 /** How a product is laid out: `batch` products of M x K by K x N. */
@@ -14,7 +14,18 @@ export interface MatmulPlan {
 }
 
 // m0 is the first row and MA the number of rows of a transposed A; n0 the first column of this dispatch; N columns of it, NC of all of C.
-const params = { M: 'u32', N: 'u32', K: 'u32', m0: 'u32', MA: 'u32', n0: 'u32', NC: 'u32', stepA: 'u32', stepB: 'u32', stepC: 'u32' } as const;
+const params = {
+  M: 'u32',
+  N: 'u32',
+  K: 'u32',
+  m0: 'u32',
+  MA: 'u32',
+  n0: 'u32',
+  NC: 'u32',
+  stepA: 'u32',
+  stepB: 'u32',
+  stepC: 'u32',
+} as const;
 
 const each = (count: number, f: (i: number) => string) => Array.from({ length: count }, (_, i) => f(i)).join('\n  ');
 
@@ -56,12 +67,15 @@ const rowsKernel = (R: number, transposeA: boolean, transposeB: boolean, wide: b
   ${each(R, (r) => `var sum${r} = vec4f();`)}
   ${wide ? vectors : narrow}
   let to = wg.z * p.stepC + m * p.NC + p.n0 + n;
-  ${each(R, (r) => `if (m + ${r}u < p.M) {
+  ${each(
+    R,
+    (r) => `if (m + ${r}u < p.M) {
     c[to + ${r}u * p.NC] = sum${r}.x;
     if (n + 1u < p.N) { c[to + ${r}u * p.NC + 1u] = sum${r}.y; }
     if (n + 2u < p.N) { c[to + ${r}u * p.NC + 2u] = sum${r}.z; }
     if (n + 3u < p.N) { c[to + ${r}u * p.NC + 3u] = sum${r}.w; }
-  }`)}`,
+  }`,
+  )}`,
     };
   });
 
@@ -103,12 +117,15 @@ const tiledKernel = (transposeA: boolean, transposeB: boolean) =>
     }
     workgroupBarrier();
   }
-  ${each(4, (r) => `if (m + row + ${r}u < p.M) {
+  ${each(
+    4,
+    (r) => `if (m + row + ${r}u < p.M) {
     let to = wg.z * p.stepC + (m + row + ${r}u) * p.NC + p.n0 + n + column;
     for (var j = 0u; j < 4u; j++) {
       if (n + column + j < p.N) { c[to + j] = sum${r}[j]; }
     }
-  }`)}`,
+  }`,
+  )}`,
     };
   });
 

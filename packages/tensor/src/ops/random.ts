@@ -48,7 +48,7 @@ const values: Record<Distribution, (bits: number, attrs: RandomAttrs) => number>
 
 const drawWgsl: Record<Distribution, string> = {
   uniform: 'uniform_of(bits)',
-  truncatedNormal: 'p.std * (1.4142135623730951 * erfinv((2.0 * uniform_of(bits) - 1.0) * p.edge))',
+  truncatedNormal: 'p.deviation * (1.4142135623730951 * erfinv((2.0 * uniform_of(bits) - 1.0) * p.edge))',
   gumbel: 'gumbel_of(bits)',
 };
 
@@ -98,7 +98,7 @@ const helpersWgsl: Record<Distribution, string> = {
 
 const randomKernel = (distribution: Distribution) =>
   kernel('randomRows', [distribution], () => ({
-    params: { n: 'u32', width: 'u32', std: 'f32', edge: 'f32' },
+    params: { n: 'u32', width: 'u32', deviation: 'f32', edge: 'f32' },
     read: { keys: 'u32', positions: 'u32' },
     write: { y: 'f32' },
     uses: ['log'],
@@ -162,7 +162,7 @@ export const randomRowsOp = defineOp<RandomAttrs>({
     return rowRanges('randomRows', positions!.size, [width * 4, 8, 4], traits).map(({ rows, part }) =>
       perThread(randomKernel(distribution), rows * pairs, traits, {
         bind: [part(keys!, 8), part(positions!, 4), part(out!, width * 4)],
-        params: { n: rows * pairs, width, std, edge },
+        params: { n: rows * pairs, width, deviation: std, edge },
       }),
     );
   },

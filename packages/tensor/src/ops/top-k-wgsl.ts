@@ -127,7 +127,12 @@ const count = () =>
   }`,
   }));
 
-export function topKWgsl(inputs: readonly Tensor[], { k }: { readonly k: number }, outputs: readonly Tensor[], traits: GpuTraits): GpuDispatch[] {
+export function topKWgsl(
+  inputs: readonly Tensor[],
+  { k }: { readonly k: number },
+  outputs: readonly Tensor[],
+  traits: GpuTraits,
+): GpuDispatch[] {
   const [x] = inputs as [Tensor];
   const [values, indices] = outputs as [Tensor, Tensor];
   if (values.size === 0) return [];

@@ -29,7 +29,12 @@ const stagingBytes = 1 << 20;
 const maxGroups = 8192;
 
 /** Writes the numbers of a kernel into a slot of 32-bit words. */
-export function packParams(params: readonly (readonly [string, ParamType])[], values: Readonly<Record<string, number>>, words: Words, at: number): void {
+export function packParams(
+  params: readonly (readonly [string, ParamType])[],
+  values: Readonly<Record<string, number>>,
+  words: Words,
+  at: number,
+): void {
   for (let i = 0; i < params.length; i++) {
     const [name, type] = params[i]!;
     const value = values[name]!;
@@ -93,7 +98,8 @@ export class Encoder {
     const label = `${what()} (${pipeline.kernel.name})`;
     const entries = bindings.map(({ of, offset, size }, i) => ({ binding: i + 1, resource: { buffer: of.buffer, offset, size } }));
     entries.unshift({ binding: 0, resource: { buffer: uniforms, offset: 0, size: slotBytes } });
-    if (pipeline.kernel.faults) entries.push({ binding: entries.length, resource: { buffer: this.faultBuffer, offset: 0, size: faultBytes } });
+    if (pipeline.kernel.faults)
+      entries.push({ binding: entries.length, resource: { buffer: this.faultBuffer, offset: 0, size: faultBytes } });
     const make = () => this.device.createBindGroup({ label, layout: pipeline.layout, entries });
     const group = this.failures().scoped('validation', make, (message) => this.#refused(label, pipeline, message));
     if (!shared) return group;

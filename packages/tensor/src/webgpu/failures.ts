@@ -78,5 +78,7 @@ export class Failures {
 
 /** A name for what is not an Unroll error already. */
 export function asUnrollError(who: string, error: unknown): UnrollError {
-  return UnrollError.is(error) ? error : new UnrollError(`${who}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  return UnrollError.is(error)
+    ? error
+    : new UnrollError(`${who}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
 }

@@ -105,7 +105,11 @@ export interface GpuDevice {
   createShaderModule(descriptor: { label: string; code: string }): GpuShaderModule;
   createBindGroupLayout(descriptor: { label: string; entries: object[] }): GpuLayout;
   createPipelineLayout(descriptor: { label: string; bindGroupLayouts: GpuLayout[] }): object;
-  createComputePipeline(descriptor: { label: string; layout: object; compute: { module: GpuShaderModule; entryPoint: string } }): GpuPipeline;
+  createComputePipeline(descriptor: {
+    label: string;
+    layout: object;
+    compute: { module: GpuShaderModule; entryPoint: string };
+  }): GpuPipeline;
   createBindGroup(descriptor: { label: string; layout: GpuLayout; entries: GpuBindGroupEntry[] }): GpuBindGroup;
   createCommandEncoder(descriptor: { label: string }): GpuCommandEncoder;
   createQuerySet(descriptor: { label: string; type: 'timestamp'; count: number }): GpuQuerySet;

@@ -57,11 +57,16 @@ function sourceOf<P extends Params>(spec: KernelSpec<P>): string {
   const fields = Object.entries({ ...params, ...(faults ? { site: 'u32' } : {}) });
   const lines = enable.map((feature) => `enable ${feature};`);
   if (fields.length > 0) {
-    lines.push(`struct Params { ${fields.map(([name, type]) => `${name}: ${type}`).join(', ')} }`, '@group(0) @binding(0) var<uniform> p: Params;');
+    lines.push(
+      `struct Params { ${fields.map(([name, type]) => `${name}: ${type}`).join(', ')} }`,
+      '@group(0) @binding(0) var<uniform> p: Params;',
+    );
   }
   let binding = 1;
-  for (const [name, type] of Object.entries(read)) lines.push(`@group(0) @binding(${binding++}) var<storage, read> ${name}: array<${type}>;`);
-  for (const [name, type] of Object.entries(write)) lines.push(`@group(0) @binding(${binding++}) var<storage, read_write> ${name}: array<${type}>;`);
+  for (const [name, type] of Object.entries(read))
+    lines.push(`@group(0) @binding(${binding++}) var<storage, read> ${name}: array<${type}>;`);
+  for (const [name, type] of Object.entries(write))
+    lines.push(`@group(0) @binding(${binding++}) var<storage, read_write> ${name}: array<${type}>;`);
   if (faults) lines.push(`@group(0) @binding(${binding}) var<storage, read_write> fault: array<atomic<u32>, 3>;`, faultSource);
   lines.push(librarySource(uses), outside);
   lines.push(`@compute @workgroup_size(${workgroup})
@@ -77,7 +82,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
 const made = new Map<string, Kernel>();
 
 /** The kernel of a name and its template parameters, made at first use. `spec` must depend on nothing else. */
-export function kernel<P extends Params>(name: string, template: readonly (string | number | boolean)[], spec: () => KernelSpec<P>): Kernel<P> {
+export function kernel<P extends Params>(
+  name: string,
+  template: readonly (string | number | boolean)[],
+  spec: () => KernelSpec<P>,
+): Kernel<P> {
   const full = template.length === 0 ? name : `${name}.${template.join('.')}`;
   const known = made.get(full);
   if (known !== undefined) return known as Kernel<P>;
@@ -126,7 +135,11 @@ export function fold(count: number, traits: GpuTraits, z = 1): [number, number, 
   return [Math.ceil(count / y), y, z];
 }
 
-type Call<P extends Params> = { readonly bind: readonly Operand[]; readonly params: { readonly [K in keyof P]: number }; readonly fault?: Fault };
+type Call<P extends Params> = {
+  readonly bind: readonly Operand[];
+  readonly params: { readonly [K in keyof P]: number };
+  readonly fault?: Fault;
+};
 
 /** A dispatch with a thread for each of `count` values. */
 export function perThread<P extends Params>(k: Kernel<P>, count: number, traits: GpuTraits, call: Call<P>): GpuDispatch {

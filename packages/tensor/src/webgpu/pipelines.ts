@@ -19,7 +19,9 @@ export async function compileReport(module: GpuShaderModule, source: string): Pr
   const lines = source.split('\n');
   const { messages } = await module.getCompilationInfo();
   const errors = messages.filter((message) => message.type === 'error');
-  return errors.map(({ lineNum, linePos, message }) => `${lineNum}:${linePos} ${message}\n    ${lines[lineNum - 1]?.trim() ?? ''}`).join('\n');
+  return errors
+    .map(({ lineNum, linePos, message }) => `${lineNum}:${linePos} ${message}\n    ${lines[lineNum - 1]?.trim() ?? ''}`)
+    .join('\n');
 }
 
 /** Compiles kernels at first use and keeps them. */

@@ -98,7 +98,9 @@ export class BufferPool {
   #sizeClass(bytes: number): number {
     const limit = this.device.limits.maxBufferSize;
     if (bytes > limit) {
-      throw new OutOfMemoryError(`webgpu device: one tensor of ${bytes} bytes exceeds the largest buffer of this adapter, ${limit} bytes. ${lower}`);
+      throw new OutOfMemoryError(
+        `webgpu device: one tensor of ${bytes} bytes exceeds the largest buffer of this adapter, ${limit} bytes. ${lower}`,
+      );
     }
     // Whole vectors of four, and never 0: kernels may read the vector that holds the last value.
     const size = Math.max(256, Math.ceil(blockSize(bytes) / 16) * 16);
@@ -115,7 +117,14 @@ export class BufferPool {
     };
     const flags = usage.storage | usage.copySrc | usage.copyDst;
     const make = () => this.device.createBuffer({ label: `unroll ${id} ${label}`, size, usage: flags });
-    const pooled: PooledBuffer = { buffer: this.failures.scoped('out-of-memory', make, refused), size, id, touched: 0, written: batch, invalid: false };
+    const pooled: PooledBuffer = {
+      buffer: this.failures.scoped('out-of-memory', make, refused),
+      size,
+      id,
+      touched: 0,
+      written: batch,
+      invalid: false,
+    };
     this.#reserved += size;
     this.created++;
     return pooled;

@@ -72,7 +72,10 @@ export class Readback {
     return this.encoder.failures().scoped(
       'out-of-memory',
       () => this.device.createBuffer(descriptor),
-      (message) => new OutOfMemoryError(`webgpu device: the driver has no ${descriptor.size} bytes to read a tensor back; read it in slices. The driver says: ${message}`),
+      (message) =>
+        new OutOfMemoryError(
+          `webgpu device: the driver has no ${descriptor.size} bytes to read a tensor back; read it in slices. The driver says: ${message}`,
+        ),
     );
   }
 

@@ -18,9 +18,9 @@ let vulkan: Promise<GpuLike> | undefined;
 
 /** Dawn on a Vulkan driver: the one of VK_DRIVER_FILES, or SwiftShader out of Debian's chromium. Throws, with the command to type, without any. */
 export function dawnOnVulkan(): Promise<GpuLike> {
-  process.env['VK_DRIVER_FILES'] ??= existsSync(swiftShader) ? swiftShader : undefined;
+  if (process.env['VK_DRIVER_FILES'] === undefined && existsSync(swiftShader)) process.env['VK_DRIVER_FILES'] = swiftShader;
+  // Only spares a warning of the loader.
   process.env['XDG_RUNTIME_DIR'] ??= tmpdir();
-  if (process.env['VK_DRIVER_FILES'] === 'undefined') delete process.env['VK_DRIVER_FILES'];
   vulkan ??= dawn(['backend=vulkan']);
   return vulkan;
 }

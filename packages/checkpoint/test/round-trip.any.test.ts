@@ -155,6 +155,7 @@ describe('writer refuses', () => {
     ['half a byte', [{ name: 'a', dtype: 'F4', shape: [3], bytes: new Uint8Array(2) }], { code: 'size-mismatch' }],
     ['too few bytes', [{ ...f32('a', 1), bytes: new Uint8Array(3) }], { code: 'size-mismatch', tensor: 'a' }],
     ['too many bytes', [{ ...f32('a', 1), bytes: () => inPieces(new Uint8Array(9), 3) }], { code: 'size-mismatch', tensor: 'a' }],
+    ['endless bytes', [{ ...f32('a', 1), bytes: endless }], { code: 'size-mismatch', tensor: 'a' }],
     ['pieces that are not bytes', [{ ...f32('a', 1), bytes: [[1, 2, 3, 4]] as unknown as Uint8Array[] }], { code: 'bad-argument' }],
   ];
   for (const [what, tensors, expected] of cases) {
@@ -256,4 +257,8 @@ describe('sharded checkpoints', () => {
 
 function* inPieces(bytes: Uint8Array, length: number): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
+}
+
+function* endless(): Generator<Uint8Array> {
+  for (;;) yield new Uint8Array(3);
 }

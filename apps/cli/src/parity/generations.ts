@@ -1,0 +1,109 @@
+import type { RecurrentModel } from '@unroll/recurrent';
+import { type GeneratedToken, generate } from '@unroll/sampler';
+import { CommandError } from '../errors.js';
+import type { Io } from '../io.js';
+import { type Check, compare, EXACT, FORWARD_TOLERANCE, jsonNumbers } from './check.js';
+import type { Fixture, GenerationRecord } from './fixture.js';
+import { planFor, type StrategyPlan, UnknownArguments } from './strategies.js';
+
+/** Recorded runs have so many new tokens; some strategies of the reference overshoot. */
+const NEW_TOKENS = 16;
+
+/** What a run gave, under the fields of `expected.json`. NaN stands for null. */
+export type Actual = Readonly<Record<string, number | readonly number[] | undefined>>;
+
+export interface GenerationResults {
+  readonly checks: readonly Check[];
+  readonly actual: ReadonlyMap<string, Actual>;
+}
+
+/** Drafts and windows leave other tokens in the cache than the reference does, so these runs' caches are not compared. */
+const comparesCache = ({ kind }: StrategyPlan): boolean => kind !== 'speculative' && kind !== 'wavefront';
+
+/** The fields of a record that are to be compared: all but the arguments and what the plan excludes. */
+export function comparedFields(record: GenerationRecord, plan: StrategyPlan | undefined): string[] {
+  const cache = plan === undefined ? !isWindowed(record) : comparesCache(plan);
+  return Object.keys(record).filter((field) => field !== 'args' && (cache || !field.startsWith('cache_')));
+}
+
+const isWindowed = ({ args }: GenerationRecord): boolean => {
+  const names = Object.keys((args ?? {}) as object);
+  return names.includes('draft_steps') || names.includes('inner_recurrence') || names.includes('freeze_strategy');
+};
+
+function promptOf(fixture: Fixture): number[] {
+  const prompt = jsonNumbers(fixture.meta.prompt);
+  if (prompt === undefined || prompt.length === 0) throw new CommandError('expected.json: meta.prompt must be a list of token ids; the generations need it');
+  return prompt;
+}
+
+async function runPlan(model: RecurrentModel, prompt: readonly number[], newTokens: number, plan: StrategyPlan, io: Io): Promise<Actual> {
+  const { kind, ...strategy } = plan;
+  const items: GeneratedToken[] = [];
+  for await (const item of generate({ model, prompt, maxNewTokens: newTokens, stopTokens: [], temperature: 0, ...strategy })) {
+    items.push(item);
+    await io.breathe();
+  }
+  const report = items[items.length - 1]?.report;
+  const rounds = report?.wavefront?.rounds;
+  return {
+    tokens: items.map(({ token }) => token),
+    cache_steps: report?.cache.slots,
+    cache_bytes: report?.cache.logicalBytes,
+    cache_tokens: report?.cache.tokens,
+    steps: kind === 'adaptive' ? items.map(({ recurrences }) => recurrences) : undefined,
+    exit_values_first_token: items[0]?.exit?.values,
+    num_core_forward_passes: rounds === undefined ? undefined : 1 + rounds * (plan.wavefront?.innerRecurrences ?? 1),
+    recurrence_per_position: report?.wavefront?.recurrencesPerPosition,
+  };
+}
+
+/** Cuts what both sides have beyond the new tokens that count: the reference may overshoot, we may not. */
+function trimmed(field: string, values: readonly number[], prompt: number, newTokens: number): readonly number[] {
+  if (field === 'tokens' || field === 'steps') return values.slice(0, newTokens);
+  return field === 'recurrence_per_position' ? values.slice(0, prompt + newTokens) : values;
+}
+
+function compareField(field: string, actual: Actual, record: GenerationRecord, prompt: number, newTokens: number, device: string): Pick<Check, 'status' | 'maxError' | 'reason'> {
+  const expected = jsonNumbers(record[field]);
+  if (expected === undefined || !Object.hasOwn(actual, field)) return { status: 'unsupported', maxError: null, reason: 'not a field of the fixture format' };
+  const value = actual[field];
+  if (value === undefined) return { status: 'fail', maxError: null, reason: 'this strategy gives no such value' };
+  const [a, e] = [typeof value === 'number' ? [value] : value, expected].map((values) => trimmed(field, values, prompt, newTokens));
+  return compare(a!, e!, field === 'exit_values_first_token' ? FORWARD_TOLERANCE[device]! : EXACT);
+}
+
+/** Runs every recorded generation and compares its fields, one check each. */
+export async function compareGenerations(model: RecurrentModel, fixture: Fixture, io: Io, onCheck: (check: Check) => void): Promise<GenerationResults> {
+  const checks: Check[] = [];
+  const all = new Map<string, Actual>();
+  if (fixture.generations.size === 0) return { checks, actual: all };
+  const prompt = promptOf(fixture);
+  const add = (check: Check): void => {
+    checks.push(check);
+    onCheck(check);
+  };
+  for (const [name, record] of fixture.generations) {
+    const tokens = jsonNumbers(record.tokens);
+    const newTokens = Math.min(NEW_TOKENS, tokens?.length ?? NEW_TOKENS);
+    const started = performance.now();
+    let plan: StrategyPlan | undefined;
+    let outcome: Actual | Pick<Check, 'status' | 'reason'>;
+    try {
+      plan = planFor(record);
+      outcome = await runPlan(model, prompt, newTokens, plan, io);
+      all.set(name, outcome);
+    } catch (error) {
+      outcome = { status: error instanceof UnknownArguments ? 'unsupported' : 'fail', reason: (error as Error).message };
+    }
+    const took = performance.now() - started;
+    const kind = plan?.kind ?? 'unknown';
+    comparedFields(record, plan).forEach((field, i) => {
+      const ms = i === 0 ? took : 0;
+      const base = { name: `${name}.${field}`, kind, ms };
+      if ('status' in outcome && typeof outcome.status === 'string') add({ ...base, maxError: null, ...(outcome as Pick<Check, 'status' | 'reason'>) });
+      else add({ ...base, ...compareField(field, outcome as Actual, record, prompt.length, newTokens, model.device.kind) });
+    });
+  }
+  return { checks, actual: all };
+}

@@ -1,0 +1,72 @@
+struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, stepA: u32, stepB: u32, stepC: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> a: array<vec4f>;
+@group(0) @binding(2) var<storage, read> b: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+var<workgroup> partial: array<vec4f, 512>;
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let group = wg.x + wg.y * groups.x;
+  let index = group * 64u + lane;
+  let n = group * 4u;
+  if (n >= p.N) { return; }
+  let K4 = p.K / 4u;
+  let startA = wg.z * p.stepA / 4u;
+  let startB = wg.z * p.stepB / 4u;
+  let c0 = startB + min(n + 0u, p.N - 1u) * K4;
+  let c1 = startB + min(n + 1u, p.N - 1u) * K4;
+  let c2 = startB + min(n + 2u, p.N - 1u) * K4;
+  let c3 = startB + min(n + 3u, p.N - 1u) * K4;
+  let m0 = startA + min(0u, p.M - 1u) * K4;
+  let m1 = startA + min(1u, p.M - 1u) * K4;
+  let m2 = startA + min(2u, p.M - 1u) * K4;
+  let m3 = startA + min(3u, p.M - 1u) * K4;
+  let m4 = startA + min(4u, p.M - 1u) * K4;
+  let m5 = startA + min(5u, p.M - 1u) * K4;
+  let m6 = startA + min(6u, p.M - 1u) * K4;
+  let m7 = startA + min(7u, p.M - 1u) * K4;
+  var sum0 = vec4f();
+  var sum1 = vec4f();
+  var sum2 = vec4f();
+  var sum3 = vec4f();
+  var sum4 = vec4f();
+  var sum5 = vec4f();
+  var sum6 = vec4f();
+  var sum7 = vec4f();
+  for (var k = lane; k < K4; k += 64u) {
+    let b0 = b[c0 + k];
+  let b1 = b[c1 + k];
+  let b2 = b[c2 + k];
+  let b3 = b[c3 + k];
+    { let x = a[m0 + k]; sum0 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
+  { let x = a[m1 + k]; sum1 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
+  { let x = a[m2 + k]; sum2 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
+  { let x = a[m3 + k]; sum3 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
+  { let x = a[m4 + k]; sum4 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
+  { let x = a[m5 + k]; sum5 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
+  { let x = a[m6 + k]; sum6 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
+  { let x = a[m7 + k]; sum7 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
+  }
+  partial[lane * 8u + 0u] = sum0;
+  partial[lane * 8u + 1u] = sum1;
+  partial[lane * 8u + 2u] = sum2;
+  partial[lane * 8u + 3u] = sum3;
+  partial[lane * 8u + 4u] = sum4;
+  partial[lane * 8u + 5u] = sum5;
+  partial[lane * 8u + 6u] = sum6;
+  partial[lane * 8u + 7u] = sum7;
+  for (var step = 32u; step > 0u; step >>= 1u) {
+    workgroupBarrier();
+    if (lane < step) {
+      for (var r = 0u; r < 8u; r++) { partial[lane * 8u + r] += partial[(lane + step) * 8u + r]; }
+    }
+  }
+  workgroupBarrier();
+  if (lane < 8u && lane < p.M) {
+    let sum = partial[lane];
+    let to = wg.z * p.stepC + lane * p.NC + p.n0 + n;
+    for (var j = 0u; j < 4u; j++) {
+      if (n + j < p.N) { c[to + j] = sum[j]; }
+    }
+  }
+}

@@ -1,0 +1,96 @@
+struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, stepA: u32, stepB: u32, stepC: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let group = wg.x + wg.y * groups.x;
+  let index = group * 64u + lane;
+  let across = (p.N + 3u) / 4u;
+  let m = (index / across) * 8u;
+  let n = (index % across) * 4u;
+  if (m >= p.M) { return; }
+  let startA = wg.z * p.stepA;
+  let startB = wg.z * p.stepB;
+  let m0 = min(m + 0u, p.M - 1u);
+  let m1 = min(m + 1u, p.M - 1u);
+  let m2 = min(m + 2u, p.M - 1u);
+  let m3 = min(m + 3u, p.M - 1u);
+  let m4 = min(m + 4u, p.M - 1u);
+  let m5 = min(m + 5u, p.M - 1u);
+  let m6 = min(m + 6u, p.M - 1u);
+  let m7 = min(m + 7u, p.M - 1u);
+  let c0 = min(n + 0u, p.N - 1u);
+  let c1 = min(n + 1u, p.N - 1u);
+  let c2 = min(n + 2u, p.N - 1u);
+  let c3 = min(n + 3u, p.N - 1u);
+  var sum0 = vec4f();
+  var sum1 = vec4f();
+  var sum2 = vec4f();
+  var sum3 = vec4f();
+  var sum4 = vec4f();
+  var sum5 = vec4f();
+  var sum6 = vec4f();
+  var sum7 = vec4f();
+  for (var k = 0u; k < p.K; k++) {
+    let bk = vec4f(b[startB + k * p.N + c0], b[startB + k * p.N + c1], b[startB + k * p.N + c2], b[startB + k * p.N + c3]);
+    sum0 += a[startA + k * p.MA + m0 + p.m0] * bk;
+  sum1 += a[startA + k * p.MA + m1 + p.m0] * bk;
+  sum2 += a[startA + k * p.MA + m2 + p.m0] * bk;
+  sum3 += a[startA + k * p.MA + m3 + p.m0] * bk;
+  sum4 += a[startA + k * p.MA + m4 + p.m0] * bk;
+  sum5 += a[startA + k * p.MA + m5 + p.m0] * bk;
+  sum6 += a[startA + k * p.MA + m6 + p.m0] * bk;
+  sum7 += a[startA + k * p.MA + m7 + p.m0] * bk;
+  }
+  let to = wg.z * p.stepC + m * p.NC + p.n0 + n;
+  if (m + 0u < p.M) {
+    c[to + 0u * p.NC] = sum0.x;
+    if (n + 1u < p.N) { c[to + 0u * p.NC + 1u] = sum0.y; }
+    if (n + 2u < p.N) { c[to + 0u * p.NC + 2u] = sum0.z; }
+    if (n + 3u < p.N) { c[to + 0u * p.NC + 3u] = sum0.w; }
+  }
+  if (m + 1u < p.M) {
+    c[to + 1u * p.NC] = sum1.x;
+    if (n + 1u < p.N) { c[to + 1u * p.NC + 1u] = sum1.y; }
+    if (n + 2u < p.N) { c[to + 1u * p.NC + 2u] = sum1.z; }
+    if (n + 3u < p.N) { c[to + 1u * p.NC + 3u] = sum1.w; }
+  }
+  if (m + 2u < p.M) {
+    c[to + 2u * p.NC] = sum2.x;
+    if (n + 1u < p.N) { c[to + 2u * p.NC + 1u] = sum2.y; }
+    if (n + 2u < p.N) { c[to + 2u * p.NC + 2u] = sum2.z; }
+    if (n + 3u < p.N) { c[to + 2u * p.NC + 3u] = sum2.w; }
+  }
+  if (m + 3u < p.M) {
+    c[to + 3u * p.NC] = sum3.x;
+    if (n + 1u < p.N) { c[to + 3u * p.NC + 1u] = sum3.y; }
+    if (n + 2u < p.N) { c[to + 3u * p.NC + 2u] = sum3.z; }
+    if (n + 3u < p.N) { c[to + 3u * p.NC + 3u] = sum3.w; }
+  }
+  if (m + 4u < p.M) {
+    c[to + 4u * p.NC] = sum4.x;
+    if (n + 1u < p.N) { c[to + 4u * p.NC + 1u] = sum4.y; }
+    if (n + 2u < p.N) { c[to + 4u * p.NC + 2u] = sum4.z; }
+    if (n + 3u < p.N) { c[to + 4u * p.NC + 3u] = sum4.w; }
+  }
+  if (m + 5u < p.M) {
+    c[to + 5u * p.NC] = sum5.x;
+    if (n + 1u < p.N) { c[to + 5u * p.NC + 1u] = sum5.y; }
+    if (n + 2u < p.N) { c[to + 5u * p.NC + 2u] = sum5.z; }
+    if (n + 3u < p.N) { c[to + 5u * p.NC + 3u] = sum5.w; }
+  }
+  if (m + 6u < p.M) {
+    c[to + 6u * p.NC] = sum6.x;
+    if (n + 1u < p.N) { c[to + 6u * p.NC + 1u] = sum6.y; }
+    if (n + 2u < p.N) { c[to + 6u * p.NC + 2u] = sum6.z; }
+    if (n + 3u < p.N) { c[to + 6u * p.NC + 3u] = sum6.w; }
+  }
+  if (m + 7u < p.M) {
+    c[to + 7u * p.NC] = sum7.x;
+    if (n + 1u < p.N) { c[to + 7u * p.NC + 1u] = sum7.y; }
+    if (n + 2u < p.N) { c[to + 7u * p.NC + 2u] = sum7.z; }
+    if (n + 3u < p.N) { c[to + 7u * p.NC + 3u] = sum7.w; }
+  }
+}

@@ -1,0 +1,127 @@
+import { existsSync, readdirSync } from 'node:fs';
+import type { HostData, Shape, Tensor } from '@unroll/tensor';
+import { type AnyOp, Generate, opList } from '@unroll/tensor/testing';
+import { createWebGPUDevice, type WebGPUDevice } from '@unroll/tensor/webgpu';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { GpuDevice } from '../src/webgpu/gpu.js';
+import type { Kernel } from '../src/webgpu/kernel.js';
+import { compileReport } from '../src/webgpu/pipelines.js';
+import type { GpuTraits } from '../src/webgpu/traits.js';
+import { dawnOnNothing } from './support/dawn.js';
+
+// Dawn without a driver compiles shaders and runs nothing: no shader variant depends on the machine here.
+let device: WebGPUDevice;
+beforeAll(async () => {
+  device = await createWebGPUDevice({ gpu: await dawnOnNothing() });
+});
+afterAll(() => device.dispose());
+
+const families: Partial<GpuTraits>[] = [
+  { software: true, subgroups: false },
+  { software: false, subgroups: true },
+  { software: false, subgroups: false },
+];
+
+interface Input {
+  readonly shape: Shape;
+  readonly data: HostData;
+}
+
+/** The kernels that a call of an operation takes on adapters of all families. */
+function kernelsOf(op: AnyOp, inputs: readonly Input[], attrs: unknown): Kernel[] {
+  const tensors: Tensor[] = inputs.map(({ data, shape }) => device.tensor(data, shape));
+  const outputs = op.infer(tensors, attrs).map(({ shape, dtype }) => device.zeros(shape, { dtype }));
+  const dispatches = families.flatMap((family) => op.wgsl(tensors, attrs, outputs, { ...device.traits, ...family }));
+  for (const tensor of [...tensors, ...outputs]) tensor.dispose();
+  return dispatches.map((dispatch) => dispatch.kernel);
+}
+
+const g = new Generate(1);
+const f32 = (...shape: number[]) => g.f32(shape);
+const i32 = (...shape: number[]) => g.i32(shape, 0, 0);
+
+// One call for each shader that a reviewer should read; the sizes that are part of a shader are those of a usual model.
+const shown: Record<string, readonly [inputs: Input[], attrs: unknown][]> = {
+  argmax: [[[f32(2, 8)], null]],
+  attention: [[[f32(1, 2, 4, 64), f32(8, 2, 64), f32(8, 2, 64), i32(1, 8), i32(1, 2)], { scale: 1 }]],
+  copy: [[[f32(4)], null]],
+  crossEntropy: [[[f32(2, 8), i32(2)], { ignoreIndex: -100 }]],
+  gatherRows: [[[f32(4, 8), i32(2)], null]],
+  matmul: [
+    [[f32(1, 8), f32(8, 8)], { transposeA: false, transposeB: true }],
+    [[f32(8, 8), f32(8, 8)], { transposeA: false, transposeB: true }],
+    [[f32(16, 8), f32(16, 8)], { transposeA: false, transposeB: true }],
+    [[f32(16, 8), f32(8, 16)], { transposeA: false, transposeB: false }],
+    [[f32(7, 16), f32(7, 16)], { transposeA: true, transposeB: false }],
+  ],
+  permute: [[[f32(2, 3, 4)], { axes: [1, 0, 2] }]],
+  randomRows: ['uniform', 'truncatedNormal', 'gumbel'].map((distribution) => [[i32(2, 2), i32(2)], { distribution, width: 8, std: 1, bound: 3 }]),
+  reduce: ['sum', 'mean', 'max', 'min', 'logSumExp'].flatMap((kind) => [
+    [[f32(2, 8)], { kind, axis: 1, keepDims: false }],
+    [[f32(2, 8)], { kind, axis: 0, keepDims: false }],
+  ]),
+  rmsNorm: [[[f32(2, 8), f32(8)], { eps: 1e-6 }]],
+  rope: ['interleaved', 'half'].map((layout) => [[f32(2, 2, 8), f32(4, 4, 2), i32(2)], { layout }]),
+  scatterRows: [[[f32(4, 8), i32(2), f32(2, 8)], null]],
+  siluMul: [[[f32(2, 16)], null]],
+  softmax: [[[f32(2, 8)], null]],
+  topK: [
+    [[f32(2, 64)], { k: 50 }],
+    [[f32(1, 2048)], { k: 2000 }],
+  ],
+};
+const unary = ['neg', 'abs', 'exp', 'log', 'sqrt', 'rsqrt', 'reciprocal', 'square', 'sigmoid', 'silu', 'tanh', 'gelu', 'relu', 'affine'];
+for (const name of unary) shown[name] = [[[f32(2, 8)], { scale: 1, shift: 0 }]];
+for (const name of ['add', 'sub', 'mul', 'div', 'maximum', 'minimum']) shown[name] = [[[f32(2, 8), f32(8)], null]];
+// These copy by the shader that `copy` shows.
+const sharing = ['concat', 'slice'];
+
+const folder = new URL('./__wgsl__/', import.meta.url);
+
+describe('the WGSL that reviewers read', () => {
+  const files = new Set<string>();
+
+  it.each(opList.map((op) => [op.name, op] as const).filter(([name]) => !sharing.includes(name)))('of %s is as in __wgsl__', async (name, op) => {
+    const calls = shown[name];
+    expect(calls, `${name} needs a call in this test`).toBeDefined();
+    const kernels = new Map(calls!.flatMap(([inputs, attrs]) => kernelsOf(op, inputs, attrs)).map((kernel) => [kernel.name, kernel]));
+    expect(kernels.size).toBeGreaterThan(0);
+    for (const kernel of kernels.values()) {
+      files.add(`${kernel.name}.wgsl`);
+      await expect(kernel.source()).toMatchFileSnapshot(`./__wgsl__/${kernel.name}.wgsl`);
+    }
+  });
+
+  it('has no file that nothing makes any more', () => {
+    expect(existsSync(folder) ? readdirSync(folder).filter((file) => !files.has(file)) : []).toEqual([]);
+  });
+});
+
+/** What is wrong with a shader, or ''. */
+async function refusal(raw: GpuDevice, name: string, code: string): Promise<string> {
+  raw.pushErrorScope('validation');
+  const module = raw.createShaderModule({ label: name, code });
+  raw.createComputePipeline({ label: name, layout: 'auto' as unknown as object, compute: { module, entryPoint: 'main' } });
+  const error = await raw.popErrorScope();
+  return error === null ? '' : `${name}: ${(await compileReport(module, code)) || error.message}`;
+}
+
+describe('every shader variant of the samples', () => {
+  it.each(opList.map((op) => [op.name, op] as const))('of %s compiles', async (_, op) => {
+    const raw = device.gpuDevice as GpuDevice;
+    const kernels = new Map<string, Kernel>();
+    for (const seed of [1, 2, 3, 4]) {
+      for (const sample of op.samples(new Generate(seed))) {
+        for (const kernel of kernelsOf(op, sample.inputs, sample.attrs)) kernels.set(kernel.name, kernel);
+      }
+    }
+    expect(kernels.size).toBeGreaterThan(0);
+    for (const kernel of kernels.values()) expect(await refusal(raw, kernel.name, kernel.source())).toBe('');
+  });
+
+  it('would not pass with a mistake in it', async () => {
+    expect(await refusal(device.gpuDevice as GpuDevice, 'bad', '@compute @workgroup_size(1)\nfn main() { let x = nothing; }')).toContain(
+      'let x = nothing',
+    );
+  });
+});
