@@ -8,5 +8,6 @@ interface Entry {
 /** Commands by name. Each is loaded when it is called, so that a start reads no more than it needs. */
 export const commands: Readonly<Record<string, Entry>> = {
   generate: { description: 'continue a text', load: () => import('./generate.js') },
+  eval: { description: 'exact-match accuracy on a file of problems, by depth', load: () => import('./eval.js') },
   parity: { description: "compare with a reference implementation's recorded outputs", load: () => import('./parity.js') },
 };
