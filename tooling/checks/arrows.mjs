@@ -16,10 +16,10 @@ export const ARROWS = /** @type {Record<string, string[]>} */ ({
   pretrained: [],
 });
 
-/** What its tests may use besides: real files are read with the real readers. */
+/** What its tests and examples may use besides: real files are read with the real readers. */
 export const TEST_ARROWS = /** @type {Record<string, string[]>} */ ({
   recurrent: ['checkpoint'],
-  sampler: ['checkpoint', 'recurrent', 'nn'],
+  sampler: ['checkpoint', 'nn', 'pretrained', 'recurrent', 'tokenizer'],
 });
 
 /** @typedef {import('../scripts/lib/workspace.mjs').WorkspacePackage} WorkspacePackage */
@@ -88,10 +88,10 @@ function manifestProblems(pkg, byName) {
  * @param {WorkspacePackage} pkg
  * @param {string} file
  * @param {Map<string, WorkspacePackage>} byName
- * @param {Set<string>} rootTools devDependencies of the workspace root, which tests and set-up files may use
+ * @param {Set<string>} tools what tooling/dev installs, which tests and set-up files may use
  * @param {string} root
  */
-function fileProblems(pkg, file, byName, rootTools, root) {
+function fileProblems(pkg, file, byName, tools, root) {
   /** @type {string[]} */
   const problems = [];
   /** @type {string[]} */
@@ -99,7 +99,7 @@ function fileProblems(pkg, file, byName, rootTools, root) {
   const part = partOf(pkg, file);
   const { dependencies, peerDependencies, optionalDependencies, devDependencies } = pkg.manifest;
   const published = new Set(Object.keys({ ...dependencies, ...peerDependencies, ...optionalDependencies }));
-  const inRepository = new Set([...published, ...Object.keys(devDependencies ?? {}), ...rootTools]);
+  const inRepository = new Set([...published, ...Object.keys(devDependencies ?? {}), ...tools]);
   // An app is bundled or run from the workspace only when it is private; then its devDependencies are at hand as well.
   const declared = part === 'src' && pkg.manifest.private !== true ? published : inRepository;
   for (const { specifier, typeOnly, line } of importsOf(file)) {
@@ -111,8 +111,10 @@ function fileProblems(pkg, file, byName, rootTools, root) {
       const outside = relative(pkg.folder, target).startsWith('..');
       if (outside && part === 'src') problems.push(`${where}: "${specifier}" leaves the package; import the other package by its name`);
       else if (outside && !relative(join(root, 'tooling'), target).startsWith('..')) continue;
-      else if (outside && pkg.room !== 'tooling') problems.push(`${where}: "${specifier}" reaches into another package; import it by its name`);
-      else if (part === 'src' && partOf(pkg, target) !== 'src') problems.push(`${where}: "${specifier}" is a test or set-up file, which is not published`);
+      else if (outside && pkg.room !== 'tooling')
+        problems.push(`${where}: "${specifier}" reaches into another package; import it by its name`);
+      else if (part === 'src' && partOf(pkg, target) !== 'src')
+        problems.push(`${where}: "${specifier}" is a test or set-up file, which is not published`);
       else if (!typeOnly) localValues.push(target);
       continue;
     }
@@ -151,7 +153,9 @@ function nodeInEntries(pkg, root) {
     for (const [file, trail] of reached) {
       for (const { specifier, line } of importsOf(file)) {
         if (isNodeModule(specifier)) {
-          problems.push(`${shown(file, root)}:${line}: "${specifier}" is reachable from ${pkg.name}${subpath.slice(1)} (${trail.join(' > ')}); inject the platform instead`);
+          problems.push(
+            `${shown(file, root)}:${line}: "${specifier}" is reachable from ${pkg.name}${subpath.slice(1)} (${trail.join(' > ')}); inject the platform instead`,
+          );
         } else if (isRelative(specifier)) {
           const target = resolveRelative(file, specifier);
           if (target !== undefined && !reached.has(target)) reached.set(target, [...trail, shown(target, root)]);
@@ -172,7 +176,7 @@ function nodeInEntries(pkg, root) {
 export function checkArrows(root = ROOT) {
   const packages = listPackages(root);
   const byName = new Map(packages.map((p) => [p.name, p]));
-  const rootManifest = listRootTools(root);
+  const tools = listTools(root);
   /** @type {string[]} */
   const problems = [];
   /** @type {Map<string, string[]>} */
@@ -180,12 +184,15 @@ export function checkArrows(root = ROOT) {
   for (const pkg of packages) {
     const { dependencies, peerDependencies, optionalDependencies, devDependencies } = pkg.manifest;
     const all = Object.keys({ ...dependencies, ...peerDependencies, ...optionalDependencies, ...devDependencies });
-    packageGraph.set(pkg.name, all.filter((name) => byName.has(name)));
+    packageGraph.set(
+      pkg.name,
+      all.filter((name) => byName.has(name)),
+    );
     problems.push(...manifestProblems(pkg, byName));
     /** @type {Map<string, string[]>} */
     const fileGraph = new Map();
     for (const file of listFiles(pkg.folder, isSource)) {
-      const result = fileProblems(pkg, file, byName, rootManifest, root);
+      const result = fileProblems(pkg, file, byName, tools, root);
       problems.push(...result.problems);
       fileGraph.set(file, result.localValues);
     }
@@ -196,11 +203,10 @@ export function checkArrows(root = ROOT) {
   return problems;
 }
 
-/** @param {string} root */
-function listRootTools(root) {
-  const path = join(root, 'package.json');
-  if (!existsSync(path)) return new Set();
-  return new Set(Object.keys(readJson(path).devDependencies ?? {}));
+/** @param {string} root @returns {Set<string>} */
+function listTools(root) {
+  const path = join(root, 'tooling', 'dev', 'package.json');
+  return new Set(existsSync(path) ? Object.keys(readJson(path).devDependencies ?? {}) : []);
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {

@@ -24,10 +24,12 @@ export function checkFileSizes(root = ROOT) {
     const name = shown(file, root);
     const limit = OWN_LIMITS[name] ?? LINE_LIMIT;
     const lines = linesOf(readFileSync(file, 'utf8'));
-    if (lines > limit) problems.push(`${name} has ${lines} lines; the limit is ${limit}. Split it by subject (generated code belongs in *.generated.ts).`);
+    if (lines > limit)
+      problems.push(`${name} has ${lines} lines; the limit is ${limit}. Split it by subject (generated code belongs in *.generated.ts).`);
   }
   for (const name of Object.keys(OWN_LIMITS)) {
-    if (listFiles(join(root, name)).length === 0) problems.push(`${name} does not exist, but has a limit in tooling/checks/file-size.mjs; move the limit along`);
+    if (listFiles(join(root, name)).length === 0)
+      problems.push(`${name} does not exist, but has a limit in tooling/checks/file-size.mjs; move the limit along`);
   }
   return problems;
 }

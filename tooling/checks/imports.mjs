@@ -27,11 +27,16 @@ export function importsOf(path, text = readFileSync(path, 'utf8')) {
       const clause = node.importClause;
       const named = clause?.namedBindings;
       const onlyTypes =
-        named !== undefined && ts.isNamedImports(named) && clause?.name === undefined && named.elements.length > 0 && named.elements.every((e) => e.isTypeOnly);
+        named !== undefined &&
+        ts.isNamedImports(named) &&
+        clause?.name === undefined &&
+        named.elements.length > 0 &&
+        named.elements.every((e) => e.isTypeOnly);
       add(node.moduleSpecifier, clause?.isTypeOnly === true || onlyTypes);
     } else if (ts.isExportDeclaration(node)) {
       const named = node.exportClause;
-      const onlyTypes = named !== undefined && ts.isNamedExports(named) && named.elements.length > 0 && named.elements.every((e) => e.isTypeOnly);
+      const onlyTypes =
+        named !== undefined && ts.isNamedExports(named) && named.elements.length > 0 && named.elements.every((e) => e.isTypeOnly);
       add(node.moduleSpecifier, node.isTypeOnly || onlyTypes);
     } else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) {
       add(node.argument.literal, true);

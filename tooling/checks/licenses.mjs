@@ -15,12 +15,15 @@ export function checkLicenses(root = ROOT) {
   return listPublished(root).flatMap(({ folder }) => {
     const path = join(folder, 'LICENSE');
     if (!existsSync(path)) return [`${shown(path, root)} is missing; run "node tooling/checks/licenses.mjs --write"`];
-    return readFileSync(path, 'utf8') === text ? [] : [`${shown(path, root)} differs from the root's LICENSE; run "node tooling/checks/licenses.mjs --write"`];
+    return readFileSync(path, 'utf8') === text
+      ? []
+      : [`${shown(path, root)} differs from the root's LICENSE; run "node tooling/checks/licenses.mjs --write"`];
   });
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  if (process.argv.includes('--write')) for (const { folder } of listPublished()) copyFileSync(join(ROOT, 'LICENSE'), join(folder, 'LICENSE'));
+  if (process.argv.includes('--write'))
+    for (const { folder } of listPublished()) copyFileSync(join(ROOT, 'LICENSE'), join(folder, 'LICENSE'));
   const problems = checkLicenses();
   for (const problem of problems) console.error(problem);
   process.exitCode = problems.length === 0 ? 0 : 1;

@@ -112,14 +112,20 @@ async function main(checks, work) {
   for (const { source } of packed) await checks.run(`README of ${source.name}`, () => readmeProblems(source, examples));
 
   for (const { label, program } of await nodes(checks)) {
-    for (const example of examples) await checks.run(`${example.name} in ${label}`, () => runNode(program, consumer, [example.script], true));
+    for (const example of examples)
+      await checks.run(`${example.name} in ${label}`, () => runNode(program, consumer, [example.script], true));
     for (const { name, path } of programsOf(packed)) {
       await checks.run(`${name} --help in ${label}`, () => runNode(program, consumer, [path, '--help'], true));
     }
   }
   await checkTypes(checks, consumer, entries, examples);
   const inBrowser = examples.filter((example) => !example.forNode);
-  await checkBundles(checks, consumer, entries.filter((entry) => !/(^|[/-])node$/.test(entry)), inBrowser);
+  await checkBundles(
+    checks,
+    consumer,
+    entries.filter((entry) => !/(^|[/-])node$/.test(entry)),
+    inBrowser,
+  );
 
   /** @type {import('./lib/sizes.mjs').Size[]} */
   const sizes = [];
@@ -127,7 +133,9 @@ async function main(checks, work) {
     await checks.run(`sizes of ${one.name}`, async () => {
       const own = await sizesOf(consumer, one);
       sizes.push(...own);
-      return own.filter((s) => s.code > s.budget).map((s) => `${s.entry} is ${s.code} bytes, minified and gzipped; the budget is ${s.budget}`);
+      return own
+        .filter((s) => s.code > s.budget)
+        .map((s) => `${s.entry} is ${s.code} bytes, minified and gzipped; the budget is ${s.budget}`);
     });
   }
   console.log(`\n${sizeTable(sizes)}\n`);

@@ -41,7 +41,11 @@ function usualPlaces() {
   }
   if (process.platform === 'win32') {
     const roots = [process.env.PROGRAMFILES, process.env['PROGRAMFILES(X86)'], process.env.LOCALAPPDATA];
-    const programs = ['Google\\Chrome\\Application\\chrome.exe', 'Chromium\\Application\\chrome.exe', 'Microsoft\\Edge\\Application\\msedge.exe'];
+    const programs = [
+      'Google\\Chrome\\Application\\chrome.exe',
+      'Chromium\\Application\\chrome.exe',
+      'Microsoft\\Edge\\Application\\msedge.exe',
+    ];
     return roots.flatMap((root) => (root === undefined ? [] : programs.map((program) => `${root}\\${program}`)));
   }
   const folders = (process.env.PATH ?? '').split(delimiter);
@@ -54,7 +58,12 @@ function playwrightOwn() {
   const usual = caches[/** @type {keyof typeof caches} */ (process.platform)] ?? caches.linux;
   const cache = process.env.PLAYWRIGHT_BROWSERS_PATH || join(homedir(), usual);
   if (!existsSync(cache)) return [];
-  const inside = ['chrome-linux/chrome', 'chrome-linux64/chrome', 'chrome-mac/Chromium.app/Contents/MacOS/Chromium', 'chrome-win/chrome.exe'];
+  const inside = [
+    'chrome-linux/chrome',
+    'chrome-linux64/chrome',
+    'chrome-mac/Chromium.app/Contents/MacOS/Chromium',
+    'chrome-win/chrome.exe',
+  ];
   const versions = readdirSync(cache).filter((name) => /^chromium-\d+$/.test(name));
   versions.sort((a, b) => Number(b.slice(9)) - Number(a.slice(9)));
   return versions.flatMap((name) => inside.map((path) => join(cache, name, path)));
@@ -94,10 +103,14 @@ export async function ensureChromium(log = console.log) {
   log('No Chromium here: installing the chromium package with apt-get (about 100 MB, once)');
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
   const update = await runQuiet(['apt-get', ['update']], { env, timeoutMs: 300_000 });
-  const install = await runQuiet(['apt-get', ['install', '-y', '--no-install-recommends', 'chromium', 'libvulkan1']], { env, timeoutMs: 600_000 });
+  const install = await runQuiet(['apt-get', ['install', '-y', '--no-install-recommends', 'chromium', 'libvulkan1']], {
+    env,
+    timeoutMs: 600_000,
+  });
   const installed = findChromium();
   if (installed !== undefined) return installed;
   throw new Error(`apt-get could not install chromium:\n${update.code === 0 ? '' : update.all}${install.all}\n${HOW_TO_INSTALL}`);
 }
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) console.log(await ensureChromium(console.error));
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href)
+  console.log(await ensureChromium(console.error));

@@ -2,9 +2,7 @@
 import { checkNode } from './lib/node-version.mjs';
 
 if (checkNode(process.versions.node, '"npm start"')) {
-  import('./lib/launch.mjs').then(function (launcher) {
-    return launcher.launch(process.argv.slice(2));
-  });
+  import('./lib/launch.mjs').then((launcher) => launcher.launch(process.argv.slice(2)));
 } else {
   process.exitCode = 1;
 }

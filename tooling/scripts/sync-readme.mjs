@@ -5,7 +5,9 @@ import { shown } from './lib/workspace.mjs';
 const args = process.argv.slice(2);
 const unknown = args.filter((arg) => arg !== '--write');
 if (unknown.length > 0) {
-  console.error(`sync-readme: unknown argument ${unknown.join(' ')}; use --write to bring the README files up to date, nothing to check them`);
+  console.error(
+    `sync-readme: unknown argument ${unknown.join(' ')}; use --write to bring the README files up to date, nothing to check them`,
+  );
   process.exit(2);
 }
 

@@ -2,9 +2,7 @@
 import { checkNode } from './lib/node-version.mjs';
 
 if (checkNode(process.versions.node, '"npm test"')) {
-  import('./lib/test-steps.mjs').then(function (runner) {
-    return runner.main(process.argv.slice(2));
-  });
+  import('./lib/test-steps.mjs').then((runner) => runner.main(process.argv.slice(2)));
 } else {
   console.log('0 passed, 1 failed');
   process.exitCode = 1;

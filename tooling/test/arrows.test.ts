@@ -6,11 +6,12 @@ const peerTensor = { peerDependencies: { '@unroll/tensor': 'workspace:^' }, devD
 
 /** A tree without a problem: two libraries, an app over both, tests beside. */
 const good = {
-  'package.json': { name: 'root', private: true, devDependencies: { vitest: '4.1.12' } },
+  'tooling/dev/package.json': { name: '@unroll-internal/dev', private: true, devDependencies: { vitest: '4.1.12' } },
   'packages/tensor/package.json': libraryManifest('tensor'),
   'packages/tensor/src/index.ts': "export { shape } from './shape.ts';\n",
   'packages/tensor/src/shape.ts': 'export const shape = 1;\n',
-  'packages/tensor/test/shape.test.ts': "import { readFileSync } from 'node:fs';\nimport { test } from 'vitest';\nimport { shape } from '../src/index.ts';\ntest('a', () => void [shape, readFileSync]);\n",
+  'packages/tensor/test/shape.test.ts':
+    "import { readFileSync } from 'node:fs';\nimport { test } from 'vitest';\nimport { shape } from '../src/index.ts';\ntest('a', () => void [shape, readFileSync]);\n",
   'packages/sampler/package.json': libraryManifest('sampler', peerTensor),
   'packages/sampler/src/index.ts': "import { shape } from '@unroll/tensor';\nexport const twice = 2 * shape;\n",
   'apps/cli/package.json': {
@@ -18,7 +19,8 @@ const good = {
     bin: { unroll: './dist/main.js' },
     dependencies: { '@unroll/tensor': 'workspace:^', '@unroll/sampler': 'workspace:^', citty: '0.2.2' },
   },
-  'apps/cli/src/main.ts': "import { readFileSync } from 'node:fs';\nimport { twice } from '@unroll/sampler';\nimport { defineCommand } from 'citty';\nvoid [readFileSync, twice, defineCommand];\n",
+  'apps/cli/src/main.ts':
+    "import { readFileSync } from 'node:fs';\nimport { twice } from '@unroll/sampler';\nimport { defineCommand } from 'citty';\nvoid [readFileSync, twice, defineCommand];\n",
 };
 
 const problemsWith = (files: Record<string, string | object>) => checkArrows(createTree({ ...good, ...files }));
@@ -29,12 +31,17 @@ test('a good tree has no problem', () => {
 
 describe('arrows between packages', () => {
   test('an import along an arrow that is not allowed', () => {
-    const problems = problemsWith({ 'packages/tensor/src/shape.ts': "import { twice } from '@unroll/sampler';\nexport const shape = twice;\n" });
-    expect(problems).toEqual(['packages/tensor/src/shape.ts:1: @unroll/tensor -> @unroll/sampler is not one of the arrows; tensor may use no other package']);
+    const problems = problemsWith({
+      'packages/tensor/src/shape.ts': "import { twice } from '@unroll/sampler';\nexport const shape = twice;\n",
+    });
+    expect(problems).toEqual([
+      'packages/tensor/src/shape.ts:1: @unroll/tensor -> @unroll/sampler is not one of the arrows; tensor may use no other package',
+    ]);
   });
 
   test('a subpath and a type-only import count as well', () => {
-    const text = "import type { S } from '@unroll/sampler/x';\nexport const shape = 1;\nexport type T = import('@unroll/sampler').S;\nexport type { S };\n";
+    const text =
+      "import type { S } from '@unroll/sampler/x';\nexport const shape = 1;\nexport type T = import('@unroll/sampler').S;\nexport type { S };\n";
     expect(problemsWith({ 'packages/tensor/src/shape.ts': text })).toHaveLength(2);
   });
 
@@ -60,7 +67,9 @@ describe('arrows between packages', () => {
 
   test('a relative path into another package', () => {
     const problems = problemsWith({ 'packages/sampler/src/index.ts': "export { shape } from '../../tensor/src/index.ts';\n" });
-    expect(problems).toEqual(['packages/sampler/src/index.ts:1: "../../tensor/src/index.ts" leaves the package; import the other package by its name']);
+    expect(problems).toEqual([
+      'packages/sampler/src/index.ts:1: "../../tensor/src/index.ts" leaves the package; import the other package by its name',
+    ]);
   });
 });
 
@@ -72,13 +81,16 @@ describe('declarations', () => {
     ]);
   });
 
-  test('published code cannot live on a tool of the workspace root, a test can', () => {
+  test('published code cannot use a tool of the repository, a test can', () => {
     const problems = problemsWith({ 'packages/tensor/src/shape.ts': "import { test } from 'vitest';\nexport const shape = test;\n" });
     expect(problems).toHaveLength(1);
   });
 
   test('published code cannot import its own tests', () => {
-    const problems = problemsWith({ 'packages/tensor/src/shape.ts': "export { x as shape } from '../test/help.ts';\n", 'packages/tensor/test/help.ts': 'export const x = 1;\n' });
+    const problems = problemsWith({
+      'packages/tensor/src/shape.ts': "export { x as shape } from '../test/help.ts';\n",
+      'packages/tensor/test/help.ts': 'export const x = 1;\n',
+    });
     expect(problems).toEqual(['packages/tensor/src/shape.ts:1: "../test/help.ts" is a test or set-up file, which is not published']);
   });
 });
@@ -119,7 +131,9 @@ describe('Node in what browsers load', () => {
     const withEntry = (subpath: string) =>
       problemsWith({
         ...files,
-        'packages/tensor/package.json': libraryManifest('tensor', { exports: { '.': entry('./src/index.ts'), [subpath]: entry('./src/files.ts') } }),
+        'packages/tensor/package.json': libraryManifest('tensor', {
+          exports: { '.': entry('./src/index.ts'), [subpath]: entry('./src/files.ts') },
+        }),
       });
     expect(withEntry('./node')).toEqual([]);
     expect(withEntry('./cpu')).toHaveLength(1);
@@ -127,6 +141,8 @@ describe('Node in what browsers load', () => {
 
   test('an entry without a source file', () => {
     const exports = { '.': { '@unroll/source': './src/gone.ts', types: './dist/index.d.ts', default: './dist/index.js' } };
-    expect(problemsWith({ 'packages/tensor/package.json': libraryManifest('tensor', { exports }) })[0]).toContain('./src/gone.ts, which does not exist');
+    expect(problemsWith({ 'packages/tensor/package.json': libraryManifest('tensor', { exports }) })[0]).toContain(
+      './src/gone.ts, which does not exist',
+    );
   });
 });

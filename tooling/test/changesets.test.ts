@@ -22,7 +22,11 @@ function versionsAfter(released: string, bump: string): Record<string, string> {
   execFileSync('git', [...git, 'add', '--all'], { cwd: root });
   execFileSync('git', [...git, 'commit', '--quiet', '--message', 'before'], { cwd: root });
   execFileSync(process.execPath, [CHANGESET, 'version'], { cwd: root, stdio: 'pipe' });
-  return Object.fromEntries(listPackages(root).map(({ folder }) => readJson(join(folder, 'package.json'))).map((m) => [m.name, m.version]));
+  return Object.fromEntries(
+    listPackages(root)
+      .map(({ folder }) => readJson(join(folder, 'package.json')))
+      .map((m) => [m.name, m.version]),
+  );
 }
 
 const before = Object.fromEntries(listPackages().map(({ name, manifest }) => [name, manifest.version]));
@@ -43,6 +47,7 @@ test('no patch or minor anywhere makes a major elsewhere', () => {
   for (const released of ['@unroll/nn', '@unroll/tokenizer']) {
     const after = versionsAfter(released, 'minor');
     expect(after[released]).not.toBe(before[released]);
-    for (const [name, version] of Object.entries(after)) expect({ name, major: major(version) }).toEqual({ name, major: major(before[name]) });
+    for (const [name, version] of Object.entries(after))
+      expect({ name, major: major(version) }).toEqual({ name, major: major(before[name]) });
   }
 });

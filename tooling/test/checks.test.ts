@@ -23,13 +23,17 @@ describe('file sizes', () => {
   });
 
   test('generated files have no limit, and a limit without its file is a problem', () => {
-    expect(checkFileSizes(createTree({ 'packages/a/src/b.generated.ts': lines(900) }))).toEqual([expect.stringContaining('model.ts does not exist')]);
+    expect(checkFileSizes(createTree({ 'packages/a/src/b.generated.ts': lines(900) }))).toEqual([
+      expect.stringContaining('model.ts does not exist'),
+    ]);
   });
 });
 
 describe('package manifests', () => {
   const problemsOf = (extra: Record<string, unknown>) =>
-    checkManifests(createTree({ 'packages/nn/package.json': libraryManifest('nn', extra) })).map((line) => line.replace('packages/nn/package.json: ', ''));
+    checkManifests(createTree({ 'packages/nn/package.json': libraryManifest('nn', extra) })).map((line) =>
+      line.replace('packages/nn/package.json: ', ''),
+    );
 
   test('a good one', () => expect(problemsOf({})).toEqual([]));
 
@@ -49,6 +53,20 @@ describe('package manifests', () => {
   });
 });
 
+test('tools: not in the root, and hoisted', () => {
+  const tree = (root: object, hoisted: string) =>
+    createTree({
+      'package.json': { name: 'root', ...root },
+      'pnpm-workspace.yaml': `packages:\n  - vitest\npublicHoistPattern:\n  - ${hoisted}\n`,
+      'tooling/dev/package.json': { name: '@unroll-internal/dev', private: true, devDependencies: { '@biomejs/biome': '2.6.8' } },
+    });
+  expect(checkManifests(tree({}, '"@biomejs/biome"'))).toEqual([]);
+  expect(checkManifests(tree({ devDependencies: { vitest: '4.1.12' } }, '"@biomejs/biome"'))).toEqual([
+    expect.stringContaining('"vitest" belongs in tooling/dev'),
+  ]);
+  expect(checkManifests(tree({}, 'vitest'))).toEqual([expect.stringContaining('must name "@biomejs/biome"')]);
+});
+
 test('LICENSE: missing and different copies are named', () => {
   const root = createTree({ LICENSE: 'text', 'packages/nn/package.json': libraryManifest('nn') });
   expect(checkLicenses(root)).toEqual([expect.stringContaining('packages/nn/LICENSE is missing')]);
@@ -59,7 +77,8 @@ test('LICENSE: missing and different copies are named', () => {
 });
 
 describe('README snippets', () => {
-  const source = 'import a;\nfunction f() {\n  // #region use\n  one();\n\n  // #region inner\n  two();\n  // #endregion\n  // #endregion\n}\n';
+  const source =
+    'import a;\nfunction f() {\n  // #region use\n  one();\n\n  // #region inner\n  two();\n  // #endregion\n  // #endregion\n}\n';
   const readme = (code: string) => `# x\n\n<!-- snippet: packages/nn/examples/use.ts#use -->\n\`\`\`ts\n${code}\`\`\`\n`;
   const tree = (text: string) => createTree({ 'packages/nn/examples/use.ts': source, 'packages/nn/README.md': text });
 
@@ -81,7 +100,10 @@ describe('README snippets', () => {
 
 describe('totals', () => {
   const report = (failed: number, results: object[]) =>
-    join(createTree({ 'r.json': { numPassedTests: 5, numFailedTests: failed, numPendingTests: 1, numTodoTests: 1, testResults: results } }), 'r.json');
+    join(
+      createTree({ 'r.json': { numPassedTests: 5, numFailedTests: failed, numPendingTests: 1, numTodoTests: 1, testResults: results } }),
+      'r.json',
+    );
   const brokenFile = { status: 'failed', assertionResults: [] };
 
   test('a file that did not load, and an exit code that no test explains, count as failures', () => {

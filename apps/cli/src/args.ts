@@ -108,6 +108,8 @@ const text = (flags: Flags, name: string): string | undefined => {
 };
 
 export const readText = text;
+/** Every value of a repeatable flag, in order. */
+export const readList = (flags: Flags, name: string): readonly string[] | undefined => flags.lists.get(name);
 export const readFlag = (flags: Flags, name: string): boolean => flags.values[name] === true;
 
 function toNumber(flag: string, value: string, what: string): number {

@@ -21,4 +21,9 @@ export const samplingArgs = {
   temperature: { type: 'string', valueHint: 'X', description: '0 takes the most likely token (default), higher is more random' },
   'top-k': { type: 'string', valueHint: 'K', description: 'keep the K most likely tokens' },
   'top-p': { type: 'string', valueHint: 'P', description: 'keep the most likely tokens until they reach P, with the one that crosses it' },
+  'min-p': { type: 'string', valueHint: 'P', description: "keep tokens of at least this share of the best token's probability" },
+  'repetition-penalty': { type: 'string', valueHint: 'X', description: 'above 1, makes tokens of prompt and text less likely' },
+  'presence-penalty': { type: 'string', valueHint: 'X', description: 'taken from the logits of tokens that the text has' },
+  'frequency-penalty': { type: 'string', valueHint: 'X', description: 'the same, once for each time' },
+  stop: { type: 'string', valueHint: 'TEXT', repeatable: true, description: 'end before this text; may be given several times' },
 } as const satisfies ArgsDef;

@@ -1,3 +1,5 @@
+import type { Readable, Writable } from 'node:stream';
+
 export interface Output {
   write(text: string): void;
   readonly isTTY: boolean;
@@ -15,6 +17,8 @@ export interface Io {
     /** Line by line, without line ends. */
     lines(): AsyncIterable<string>;
   };
+  /** The streams behind stdin and stdout, for prompts that are drawn and read key by key. */
+  readonly terminal?: { readonly input: Readable; readonly output: Writable };
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Lets pending signals and writes be handled: CPU work never leaves the event loop by itself. */
   breathe(): Promise<void>;

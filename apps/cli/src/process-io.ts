@@ -45,6 +45,7 @@ export function processIo(): Io {
       },
       lines: () => createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY, terminal: false }),
     },
+    terminal: { input: process.stdin, output: process.stdout },
     env: process.env,
     breathe: () => new Promise((resolve) => setImmediate(resolve)),
     onInterrupt(handler) {

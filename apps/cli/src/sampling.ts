@@ -1,5 +1,5 @@
 import type { GenerateOptions } from '@unroll/sampler';
-import { type Flags, readDepth, readNumber, readWhole } from './args.js';
+import { type Flags, readDepth, readList, readNumber, readWhole } from './args.js';
 
 /** The sampling and state flags as options of `generate`; absent flags are absent. Throws UsageError. */
 export function samplingOptions(flags: Flags): Partial<GenerateOptions> {
@@ -9,6 +9,12 @@ export function samplingOptions(flags: Flags): Partial<GenerateOptions> {
     temperature: readNumber(flags, 'temperature', 0, 1e6),
     topK: readWhole(flags, 'top-k', 1),
     topP: readNumber(flags, 'top-p', Number.MIN_VALUE, 1),
+    minP: readNumber(flags, 'min-p', 0, 1),
+    repetitionPenalty: readNumber(flags, 'repetition-penalty', 0.01, 100),
+    presencePenalty: readNumber(flags, 'presence-penalty', -100, 100),
+    frequencyPenalty: readNumber(flags, 'frequency-penalty', -100, 100),
+    alternatives: readWhole(flags, 'alternatives', 0, 1000),
+    stopStrings: readList(flags, 'stop'),
     seed: readWhole(flags, 'seed', 0),
     initScale: readNumber(flags, 'init-scale', 0, 1e6),
   };

@@ -47,6 +47,17 @@ export function table(rows: readonly (readonly string[])[], options: { readonly 
   return `${rows.map((row) => (indent + line(row)).trimEnd()).join('\n')}\n`;
 }
 
+/** Breaks a text at spaces so that no line is longer than `width`, where its words allow it. */
+export function wrap(text: string, width: number): string {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines[lines.length - 1];
+    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return lines.join('\n');
+}
+
 const UNITS: readonly (readonly [number, string])[] = [
   [1e12, 'T'],
   [1e9, 'G'],

@@ -241,8 +241,9 @@ export function cacheFor(who: string, options: CommonOptions, batch: number, giv
   const use = cacheUse(options);
   if (given === undefined) return { cache: model.createCache({ batch, use, ...(policy === undefined ? {} : { policy }) }), owned: true };
   if (policy !== undefined) throw new OptionError(`${who}: a cache has a policy of its own; give policy to createCache, or leave cache out`);
-  if (given.batch !== batch || given.length() !== 0) {
-    throw new OptionError(`${who}: cache must be empty and for ${batch} sequence; got ${given.batch} with ${given.length()} tokens. Call truncate(0), or give another`);
+  const tokens = given.usage().tokens;
+  if (given.batch !== batch || tokens !== 0) {
+    throw new OptionError(`${who}: cache must be empty and for ${batch} sequence(s); got one for ${given.batch} with ${tokens} tokens. Call truncate(0), or give another`);
   }
   const reason = given.refusal(use);
   if (reason !== undefined) throw new OptionError(`${who}: the cache's policy cannot serve ${use}: ${reason}`);

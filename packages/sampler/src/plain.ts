@@ -1,8 +1,8 @@
-import { gatherRows, reshape, type Tensor, tidy } from '@unroll/tensor';
+import { type Tensor, tidy } from '@unroll/tensor';
 import type { ExitRecord } from './exit.js';
 import type { Engine, Lane, Run } from './run.js';
 import { type Choice, chooseTokens, type Request } from './sampling.js';
-import { type Thought, think } from './think.js';
+import { takeRows, type Thought, think } from './think.js';
 
 /** A token that a strategy decided on. The consumer appends it to the lane before it asks for the next. */
 export interface Produced extends Choice {
@@ -65,16 +65,12 @@ export async function prefill(engine: Engine, run: Run, lanes: readonly Lane[]):
 function pick(thought: Thought, rows: readonly number[]): Thought {
   if (rows.length === thought.depths.length && rows.every((row, i) => row === i)) return thought;
   try {
-    return tidy(thought.state.device, () => {
-      const index = thought.state.device.tensor(rows, [rows.length], { dtype: 'i32' });
-      const [B, T, C] = thought.state.shape as [number, number, number];
-      return {
-        logits: gatherRows(thought.logits, index),
-        state: reshape(gatherRows(reshape(thought.state, [B, T * C]), index), [rows.length, T, C]),
-        depths: rows.map((row) => thought.depths[row]!),
-        exits: rows.map((row) => thought.exits[row]),
-      };
-    });
+    return {
+      logits: takeRows(thought.logits, rows),
+      state: takeRows(thought.state, rows),
+      depths: rows.map((row) => thought.depths[row]!),
+      exits: rows.map((row) => thought.exits[row]),
+    };
   } finally {
     disposeThought(thought);
   }
@@ -104,8 +100,8 @@ async function step(engine: Engine, run: Run, lanes: readonly Lane[], index: num
 }
 
 /**
- * One token after the other at fixed depth, depth by token, or with adaptive exit; with or without warm start. Lanes with the same
- * prompt object share its prefill. Lanes that are done leave the batch.
+ * One token after the other at fixed depth, depth by token, or with adaptive exit; with or without warm start. Lanes that are done
+ * leave the batch. `leaders` names for each lane the lane whose prefill it shares.
  */
 export async function* decodePlain(engine: Engine, run: Run, lanes: readonly Lane[], leaders: readonly number[] = lanes.map((_, i) => i)): Strategy {
   const first = [...new Set(leaders)];

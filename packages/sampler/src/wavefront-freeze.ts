@@ -43,10 +43,10 @@ export async function measureStates(rule: FreezeRule, before: StateWindow, after
   }
 }
 
-/** How many positions from c on may be frozen: up to the LAST of the W that passes, as the published code has it, not the first that fails. */
-export function firstFreeable(c: number, W: number, passes: (position: number) => boolean): number {
-  for (let i = W - 1; i >= 0; i--) {
-    if (passes(c + i)) return i;
+/** Which of W positions is the LAST that has settled, as the published code has it (not the one before the first that has not); 0 when none has. */
+export function lastSettled(W: number, settled: (i: number) => boolean): number {
+  for (let i = W - 1; i > 0; i--) {
+    if (settled(i)) return i;
   }
   return 0;
 }

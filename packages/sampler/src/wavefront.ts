@@ -3,7 +3,7 @@ import { disposeThought, prefill, requestOf, type Strategy } from './plain.js';
 import type { Engine, Lane, Run } from './run.js';
 import { type Choice, chooseTokens } from './sampling.js';
 import { recur } from './think.js';
-import { firstFreeable, type FreezeRule, freezeRules, measureStates, type StateWindow } from './wavefront-freeze.js';
+import { type FreezeRule, freezeRules, lastSettled, measureStates, type StateWindow } from './wavefront-freeze.js';
 
 export interface WavefrontOptions {
   /** Recurrences r' of the window in each round; 4 when absent. */
@@ -155,12 +155,17 @@ export async function* decodeWavefront(engine: Engine, run: Run, lane: Lane): St
           choices[c + 1 + i] = choice;
         });
         const ahead = Array.from({ length: o.headway - 1 }, (_, i) => randomToken(lane.seed, c + W + 1 + i, model.vocabularySize));
-        const most = Math.max(W, Math.min(W + o.headway, o.maxWavefront, model.contextLength - c));
+        const steps = Math.floor(depth / o.innerRecurrences);
+        const freezing = o.freeze === 'fixed' && round > steps;
+        const beyond = Math.max(0, model.contextLength - c - W);
+        let grow = Math.min(o.headway, Math.max(0, o.maxWavefront - W), beyond);
+        const fixed = grow > 0 ? grow : Math.min(o.headway, W);
+        if (freezing && grow === 0) grow = Math.min(fixed, beyond);
+        const most = W + grow;
         current = [...current.slice(0, frozen), ...guesses.map(({ token }) => token), ...ahead].slice(0, c + most);
         const before = frozen;
-        const steps = Math.floor(depth / o.innerRecurrences);
-        if (o.freeze === 'fixed') frozen += round > steps ? (most > W ? most - W : Math.min(o.headway, W)) : 0;
-        else frozen = Math.max(frozen, c + 1 + (o.freeze === 'token-stability' ? firstFreeable(c, W, (j) => (stable[j] ?? 0) > steps) : firstFreeable(c, W, (j) => unsettled[j - c]! < o.threshold)));
+        if (o.freeze === 'fixed') frozen += freezing ? fixed : 0;
+        else frozen += lastSettled(W, o.freeze === 'token-stability' ? (i) => (stable[c + i] ?? 0) > steps : (i) => unsettled[i]! < o.threshold);
         frozen = Math.min(frozen, current.length);
         const dropped = frozen - before;
         cache.truncate(frozen - 1, lane.sequence);

@@ -39,7 +39,7 @@ export {
   sub,
   tanh,
 } from './ops/elementwise.js';
-export { concat, copy, permute, slice, split, transpose } from './ops/layout.js';
+export { assign, concat, copy, permute, slice, split, transpose } from './ops/layout.js';
 export { type MatmulOptions, matmul, matvec } from './ops/matmul.js';
 export { type RandomOptions, randomRows } from './ops/random.js';
 export { logSumExp, max, mean, min, type ReduceOptions, sum } from './ops/reduce.js';

@@ -1,3 +1,4 @@
 export type { GpuFeature, WebGPUDeviceOptions } from './webgpu/adapter.js';
 export { createWebGPUDevice, WebGPUDevice, type WebGPUStats } from './webgpu/device.js';
 export type { GpuLike } from './webgpu/gpu.js';
+export { Program, type ReplayValues } from './webgpu/program.js';

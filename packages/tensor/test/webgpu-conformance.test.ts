@@ -12,8 +12,13 @@ describe.each(['software', 'gpu'] as const)('Dawn, kernels for %s', (tuning) => 
   afterAll(() => device.dispose());
 
   describe.each(opList.map((op) => [op.name, op] as const))('%s', (_, op) => {
-    it.each([1, 2])('equals its reference on generated samples, seed %i', async (seed) => {
-      expect(await conform(device, op, seed)).toEqual([]);
-    });
+    it.each([1, 2])(
+      'equals its reference on generated samples, seed %i',
+      async (seed) => {
+        expect(await conform(device, op, seed)).toEqual([]);
+        // Software drivers compile for seconds.
+      },
+      60_000,
+    );
   });
 });

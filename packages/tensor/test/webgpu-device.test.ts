@@ -34,7 +34,9 @@ const wave = (n: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(
 describe('createWebGPUDevice', () => {
   it('says what it chose and why', () => {
     expect(device.kind).toBe('webgpu');
-    expect(device.description).toMatch(/^webgpu: .+; (serial|workgroup) kernels.+; shader-f16 (used|not offered), subgroups (used|not offered)/);
+    expect(device.description).toMatch(
+      /^webgpu: .+; (serial|workgroup) kernels.+; shader-f16 (used|not offered), subgroups (used|not offered)/,
+    );
   });
 
   it('says what an option took away', async () => {
@@ -78,10 +80,10 @@ describe('createWebGPUDevice', () => {
   });
 
   it('leaves subgroup kernels when their self-test fails, and says so', async () => {
-    // Without a driver nothing is computed: the test of the sums reads zeros.
+    // Without a driver nothing is computed: the test of the sums reads what lay there.
     const idle = await createWebGPUDevice({ gpu: await dawnOnNothing(), tuning: 'gpu' });
     expect(idle.traits.subgroups).toBe(false);
-    expect(idle.description).toMatch(/subgroup kernels are not used: the self-test .+ gave 0/);
+    expect(idle.description).toMatch(/subgroup kernels are not used: the self-test .+ gave .+ for /);
     idle.dispose();
   });
 });
@@ -250,7 +252,7 @@ describe('an adapter of small limits', () => {
 
   it('splits what exceeds a binding by rows', async () => {
     const cpu = createCpuDevice();
-    const low = await vulkanDevice({ maxBindingBytes: 4096 });
+    const low = await vulkanDevice({ maxBindingBytes: 8192 });
     const run = async (on: typeof low | typeof cpu): Promise<Float32Array[]> => {
       const a = on.tensor(wave(40 * 36), [40, 36]);
       const b = on.tensor(wave(100 * 36), [100, 36]);
@@ -272,7 +274,7 @@ describe('an adapter of small limits', () => {
       const far = values.findIndex((v, j) => !(Math.abs(v - theirs[i]![j]!) <= 1e-5 + 1e-5 * Math.abs(v)));
       expect(far, `result ${i}`).toBe(-1);
     }
-    expect(() => matmul(low.zeros([2, 64]), low.zeros([64, 64]))).toThrow(/an operand of 16384 bytes exceeds .+ 4096 bytes/);
+    expect(() => matmul(low.zeros([2, 64]), low.zeros([64, 64]))).toThrow(/an operand of 16384 bytes exceeds .+\(8192 bytes\)/);
     expect(() => rmsNorm(low.zeros([2, 2000]), low.zeros([2000]))).toThrow(UnsupportedError);
     low.dispose();
     cpu.dispose();
@@ -281,7 +283,10 @@ describe('an adapter of small limits', () => {
 
 describe('bad values', () => {
   it.each([
-    ['gatherRows', (d: WebGPUDevice | ReturnType<typeof createCpuDevice>) => gatherRows(d.zeros([3, 2]), d.tensor([0, 7], [2], { dtype: 'i32' }))],
+    [
+      'gatherRows',
+      (d: WebGPUDevice | ReturnType<typeof createCpuDevice>) => gatherRows(d.zeros([3, 2]), d.tensor([0, 7], [2], { dtype: 'i32' })),
+    ],
     [
       'crossEntropy',
       (d: WebGPUDevice | ReturnType<typeof createCpuDevice>) => crossEntropy(d.zeros([2, 3]), d.tensor([1, -4], [2], { dtype: 'i32' })),

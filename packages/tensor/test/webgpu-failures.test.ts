@@ -68,7 +68,9 @@ describe('a shader that does not compile', () => {
     const y = broken(x);
     const reading = y.data();
     await expect(reading).rejects.toThrow(GpuError);
-    await expect(reading).rejects.toThrow(/broken f32\[2,4\]: the shader broken was refused.\n\d+:\d+ unresolved value 'undeclared'\n {4}y\[index\] = undeclared;/);
+    await expect(reading).rejects.toThrow(
+      /broken f32\[2,4\]: the shader broken was refused.\n\d+:\d+ unresolved value 'undeclared'\n {4}y\[index\] = undeclared;/,
+    );
     expect(() => broken(x)).toThrow(GpuError);
     // What rests on it is not given out; what does not, is.
     expect(() => add(y, y)).toThrow(GpuError);
@@ -90,7 +92,8 @@ describe('a shader that does not compile', () => {
 describe('bindings that do not fit', () => {
   it('are told with the operation, the shapes and the shader', async () => {
     const device = await vulkanDevice();
-    const k = () => kernel('twice', [], () => ({ params: { n: 'u32' }, read: { x: 'f32' }, write: { y: 'f32' }, body: 'y[index] = x[index];' }));
+    const k = () =>
+      kernel('twice', [], () => ({ params: { n: 'u32' }, read: { x: 'f32' }, write: { y: 'f32' }, body: 'y[index] = x[index];' }));
     const op = defineOp<null>({
       name: 'twice',
       infer: (inputs) => [inputs[0]!],

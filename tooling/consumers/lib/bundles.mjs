@@ -31,7 +31,9 @@ function serve(folder) {
     const path = normalize(decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname));
     try {
       const body = readFileSync(join(folder, path));
-      response.writeHead(200, { ...ISOLATION_HEADERS, 'Content-Type': CONTENT_TYPES[extname(path)] ?? 'application/octet-stream' }).end(body);
+      response
+        .writeHead(200, { ...ISOLATION_HEADERS, 'Content-Type': CONTENT_TYPES[extname(path)] ?? 'application/octet-stream' })
+        .end(body);
     } catch {
       response.writeHead(404).end();
     }
@@ -53,7 +55,10 @@ async function bundleWithVite(consumer, pages) {
     const id = name.replace(/[^\w]+/g, '-');
     mkdirSync(join(consumer, 'pages'), { recursive: true });
     writeFileSync(join(consumer, 'pages', `${id}.entry.js`), pageModule(`../${file}`));
-    writeFileSync(join(consumer, 'pages', `${id}.html`), `<!doctype html><title>${name}</title><script type="module" src="./${id}.entry.js"></script>\n`);
+    writeFileSync(
+      join(consumer, 'pages', `${id}.html`),
+      `<!doctype html><title>${name}</title><script type="module" src="./${id}.entry.js"></script>\n`,
+    );
     input[id] = join(consumer, 'pages', `${id}.html`);
   }
   await vite({
@@ -72,8 +77,18 @@ async function bundleWithEsbuild(consumer, pages) {
     const id = name.replace(/[^\w]+/g, '-');
     const contents = pageModule(`./${file}`);
     const outfile = join(consumer, 'out', 'esbuild', `${id}.js`);
-    await esbuild({ stdin: { contents, resolveDir: consumer }, bundle: true, format: 'esm', target: 'es2022', outfile, logLevel: 'silent' });
-    writeFileSync(join(consumer, 'out', 'esbuild', `${id}.html`), `<!doctype html><title>${name}</title><script type="module" src="./${id}.js"></script>\n`);
+    await esbuild({
+      stdin: { contents, resolveDir: consumer },
+      bundle: true,
+      format: 'esm',
+      target: 'es2022',
+      outfile,
+      logLevel: 'silent',
+    });
+    writeFileSync(
+      join(consumer, 'out', 'esbuild', `${id}.html`),
+      `<!doctype html><title>${name}</title><script type="module" src="./${id}.js"></script>\n`,
+    );
   }
   return ({ name }) => `/esbuild/${name.replace(/[^\w]+/g, '-')}.html`;
 }
@@ -127,7 +142,10 @@ async function openPage(browser, address, mustPrint) {
 export async function checkBundles(checks, consumer, entries, examples) {
   mkdirSync(join(consumer, 'run'), { recursive: true });
   const all = entries.map((entry, i) => `import * as entry${i} from '${entry}';`).join('\n');
-  writeFileSync(join(consumer, 'run', 'entries.js'), `${all}\nconsole.log([${entries.map((_, i) => `entry${i}`).join(', ')}].map((entry) => Object.keys(entry).length).join(' '));\n`);
+  writeFileSync(
+    join(consumer, 'run', 'entries.js'),
+    `${all}\nconsole.log([${entries.map((_, i) => `entry${i}`).join(', ')}].map((entry) => Object.keys(entry).length).join(' '));\n`,
+  );
   const pages = [{ name: 'every entry', file: 'run/entries.js' }, ...examples.map(({ name, script }) => ({ name, file: script }))];
   const bundlers = [
     { label: 'Vite 7.3.8', bundle: bundleWithVite },

@@ -76,7 +76,8 @@ export function readmeProblems(pkg, examples) {
   const readme = join(pkg.folder, 'README.md');
   if (!existsSync(readme)) return ['there is no README.md'];
   const snippets = snippetsOf(readme);
-  if (snippets.length === 0 && pkg.manifest.bin === undefined) return ['README.md shows no code ("<!-- snippet: FILE#REGION -->" and a ```ts block)'];
+  if (snippets.length === 0 && pkg.manifest.bin === undefined)
+    return ['README.md shows no code ("<!-- snippet: FILE#REGION -->" and a ```ts block)'];
   const programs = new Set(examples.map((example) => example.source));
   return snippets
     .filter((snippet) => !programs.has(snippet.source))

@@ -33,7 +33,16 @@ export function writeManifest(folder, manifest) {
  * @param {string[]} wanted tarballs and NAME@VERSION
  */
 export async function npmInstall(folder, wanted) {
-  const args = ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', '--prefer-offline', '--loglevel=error', ...wanted];
+  const args = [
+    'install',
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--no-package-lock',
+    '--prefer-offline',
+    '--loglevel=error',
+    ...wanted,
+  ];
   expectSuccess(await runQuiet(npm(args), { cwd: folder, timeoutMs: 300_000 }), `npm install in ${folder}`);
 }
 
@@ -68,7 +77,13 @@ function bundledPackages(packed, files) {
   for (const map of files.filter((path) => path.endsWith('.map'))) {
     for (const source of /** @type {string[]} */ (readJson(join(packed.folder, map)).sources ?? [])) {
       const inside = source.split('node_modules/').at(-1);
-      if (source.includes('node_modules/') && inside !== undefined) names.add(inside.split('/').slice(0, inside.startsWith('@') ? 2 : 1).join('/'));
+      if (source.includes('node_modules/') && inside !== undefined)
+        names.add(
+          inside
+            .split('/')
+            .slice(0, inside.startsWith('@') ? 2 : 1)
+            .join('/'),
+        );
     }
   }
   return /** @type {string[]} */ ([...names]);
@@ -89,25 +104,32 @@ export function tarballProblems(packed) {
     problems.push("LICENSE differs from the root's");
   }
   for (const file of files) {
-    if (/^(src|test|examples|node_modules)\//.test(file) || /\.test\.|tsconfig|tsup\.config/.test(file)) problems.push(`${file} should not be published`);
+    if (/^(src|test|examples|node_modules)\//.test(file) || /\.test\.|tsconfig|tsup\.config/.test(file))
+      problems.push(`${file} should not be published`);
   }
   const text = JSON.stringify({ ...manifest, devDependencies: undefined });
   if (text.includes('workspace:')) problems.push('package.json still has a "workspace:" range');
-  if (text.includes('@unroll/source')) problems.push('exports still have the "@unroll/source" condition; publishConfig.exports did not apply');
+  if (text.includes('@unroll/source'))
+    problems.push('exports still have the "@unroll/source" condition; publishConfig.exports did not apply');
   const named = Object.values(manifest.exports ?? {}).flatMap((conditions) => Object.values(conditions));
   const programs = typeof manifest.bin === 'string' ? [manifest.bin] : Object.values(manifest.bin ?? {});
   for (const path of [...named, ...programs]) {
-    if (!existsSync(join(packed.folder, path))) problems.push(`package.json names ${path}, which is not in the tarball (build with types first: npm test -- build)`);
+    if (!existsSync(join(packed.folder, path)))
+      problems.push(`package.json names ${path}, which is not in the tarball (build with types first: npm test -- build)`);
   }
   const notices = files.includes('THIRD-PARTY-NOTICES.md') ? readFileSync(join(packed.folder, 'THIRD-PARTY-NOTICES.md'), 'utf8') : '';
   for (const name of bundledPackages(packed, files)) {
-    if (!notices.includes(name)) problems.push(`code of "${name}" is bundled, but THIRD-PARTY-NOTICES.md does not name it (it must also be in "files")`);
+    if (!notices.includes(name))
+      problems.push(`code of "${name}" is bundled, but THIRD-PARTY-NOTICES.md does not name it (it must also be in "files")`);
   }
   return problems;
 }
 
 /** @param {Packed} packed @returns {string[]} what an import statement may name: @unroll/tensor, @unroll/tensor/cpu */
-export const entriesOf = (packed) => Object.keys(packed.manifest.exports ?? {}).filter((subpath) => !subpath.endsWith('.json')).map((subpath) => packed.name + subpath.slice(1));
+export const entriesOf = (packed) =>
+  Object.keys(packed.manifest.exports ?? {})
+    .filter((subpath) => !subpath.endsWith('.json'))
+    .map((subpath) => packed.name + subpath.slice(1));
 
 /** @param {Packed} packed @param {Packed[]} all @returns {Packed[]} it and those of ours that it needs when it runs */
 export function packedClosure(packed, all) {

@@ -58,6 +58,8 @@ export function sizeTable(sizes) {
     ...sizes.map((s) => [s.entry, ...[s.code, s.budget, s.data, s.withDependencies].map((bytes) => `${(bytes / kB).toFixed(1)} kB`)]),
   ];
   const widths = /** @type {string[]} */ (rows[0]).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  const lines = rows.map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  '));
+  const lines = rows.map((row) =>
+    row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  '),
+  );
   return ['Sizes, minified and gzipped (data: embedded WebAssembly and weights):', ...lines].join('\n');
 }

@@ -45,7 +45,9 @@ export function apiCoverage(jsonFile) {
   }
   const head = ['package', 'exports', 'with docstring', 'in README'];
   const widths = head.map((cell, column) => Math.max(cell.length, ...rows.map((row) => row[column]?.length ?? 0)));
-  const lines = [head, ...rows].map((row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '));
+  const lines = [head, ...rows].map((row) =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
+  );
   return ['API coverage:', ...lines, ...missing].join('\n');
 }
 

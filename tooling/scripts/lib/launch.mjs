@@ -20,7 +20,9 @@ async function step(title, args, env = {}) {
     return true;
   }
   process.stderr.write(`failed\n\n${result.all}\n`);
-  process.stderr.write(`"pnpm ${args.join(' ')}" ended with code ${result.code}. Its output is above; correct what it names and run "npm start" again.\n`);
+  process.stderr.write(
+    `"pnpm ${args.join(' ')}" ended with code ${result.code}. Its output is above; correct what it names and run "npm start" again.\n`,
+  );
   process.exitCode = 1;
   return false;
 }

@@ -14,7 +14,12 @@ export function checkNode(version, what) {
   const minor = parts[1] || 0;
   if (major > NODE_FLOOR[0] || (major === NODE_FLOOR[0] && minor >= NODE_FLOOR[1])) return true;
   console.error(
-    what + ' needs Node ' + NODE_FLOOR.join('.') + ' or newer; this is Node ' + version + '. Install a current Node from https://nodejs.org and try again.',
+    what +
+      ' needs Node ' +
+      NODE_FLOOR.join('.') +
+      ' or newer; this is Node ' +
+      version +
+      '. Install a current Node from https://nodejs.org and try again.',
   );
   return false;
 }

@@ -66,7 +66,12 @@ export function regionOf(source, region) {
     if (depth === 0) {
       const indents = body.filter((text) => text.trim() !== '').map((text) => text.length - text.trimStart().length);
       const common = Math.min(...indents, Number.POSITIVE_INFINITY);
-      return body.map((text) => (Number.isFinite(common) ? text.slice(common) : text)).join('\n').trim() + '\n';
+      return (
+        body
+          .map((text) => (Number.isFinite(common) ? text.slice(common) : text))
+          .join('\n')
+          .trim() + '\n'
+      );
     }
   }
   return undefined;
@@ -103,10 +108,13 @@ export function checkSnippets(root = ROOT) {
     const name = shown(readme, root);
     const snippets = snippetsOf(readme, text);
     const marks = [...text.matchAll(MARK)].length;
-    if (marks !== snippets.length) problems.push(`${name}: ${marks} snippet comments, but ${snippets.length} are followed by a \`\`\`ts block`);
+    if (marks !== snippets.length)
+      problems.push(`${name}: ${marks} snippet comments, but ${snippets.length} are followed by a \`\`\`ts block`);
     const blocks = [...text.matchAll(ANY_CODE)].length;
     if (/^packages\/[^/]+\/README\.md$/.test(name) && blocks !== snippets.length) {
-      problems.push(`${name}: ${blocks - snippets.length} code blocks without a "<!-- snippet: FILE#REGION -->" line, so nothing runs them`);
+      problems.push(
+        `${name}: ${blocks - snippets.length} code blocks without a "<!-- snippet: FILE#REGION -->" line, so nothing runs them`,
+      );
     }
     for (const snippet of snippets) {
       const result = expectedCode(snippet, root);

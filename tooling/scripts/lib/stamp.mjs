@@ -72,5 +72,10 @@ export function pendingWork() {
   const builds = closure
     .filter((p) => stamp.builds[p.name] !== signatures[p.name] || builtFiles(p).some((path) => !existsSync(path)))
     .map((p) => p.name);
-  return { install: stamp.install !== install || !existsSync(join(ROOT, 'node_modules', '.pnpm')), installSignature: install, builds, signatures };
+  return {
+    install: stamp.install !== install || !existsSync(join(ROOT, 'node_modules', '.pnpm')),
+    installSignature: install,
+    builds,
+    signatures,
+  };
 }

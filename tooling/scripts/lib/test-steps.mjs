@@ -35,9 +35,20 @@ async function commandCheck(title, command) {
   return oneCheck(result.code === 0);
 }
 
+function toolsAreHoisted() {
+  const tools = Object.keys(readJson(join(ROOT, 'tooling', 'dev', 'package.json')).devDependencies);
+  return tools.every((name) => existsSync(join(ROOT, 'node_modules', name, 'package.json')));
+}
+
 async function install() {
   const args = ['install', '--frozen-lockfile', '--prefer-offline', '--reporter=append-only', '--config.confirmModulesPurge=false'];
-  const totals = await commandCheck('the lockfile installs', pnpm(args));
+  let totals = await commandCheck('the lockfile installs', pnpm(args));
+  if (totals.failed === 0 && !toolsAreHoisted()) {
+    // pnpm hoists only what it links anew; without its record it links everything.
+    rmSync(join(ROOT, 'node_modules', '.modules.yaml'), { force: true });
+    rmSync(join(ROOT, 'node_modules', '.pnpm-workspace-state-v1.json'), { force: true });
+    totals = await commandCheck('the lockfile installs (again, hoisting the tools)', pnpm(args));
+  }
   if (totals.failed === 0) writeStamp({ ...readStamp(), install: installSignature(closureOf(listPackages(), CLI, { dev: true })) });
   return totals;
 }
@@ -45,15 +56,27 @@ async function install() {
 /** Types that `npm start` left out: turbo may believe that its cached output is still in place. */
 function missingTypes() {
   return listPublished().flatMap(({ folder, manifest }) =>
-    Object.values(manifest.exports ?? {}).flatMap((c) => (c.types !== undefined && !existsSync(join(folder, c.types)) ? [join(folder, c.types)] : [])),
+    Object.values(manifest.exports ?? {}).flatMap((c) =>
+      c.types !== undefined && !existsSync(join(folder, c.types)) ? [join(folder, c.types)] : [],
+    ),
   );
 }
 
 async function build() {
   const signatures = pendingWork().signatures;
-  const turbo = ['--reporter=append-only', 'exec', 'turbo', 'run', 'build', '--ui=stream', '--log-order=grouped', '--output-logs=errors-only'];
+  const turbo = [
+    '--reporter=append-only',
+    'exec',
+    'turbo',
+    'run',
+    'build',
+    '--ui=stream',
+    '--log-order=grouped',
+    '--output-logs=errors-only',
+  ];
   let totals = await commandCheck('every package builds', pnpm(turbo));
-  if (totals.failed === 0 && missingTypes().length > 0) totals = await commandCheck('every package builds (again, with types)', pnpm([...turbo, '--force']));
+  if (totals.failed === 0 && missingTypes().length > 0)
+    totals = await commandCheck('every package builds (again, with types)', pnpm([...turbo, '--force']));
   if (totals.failed > 0) return totals;
   writeStamp({ ...readStamp(), builds: signatures });
   const missing = [...missingTypes(), ...listPublished().flatMap(builtFiles)].filter((path) => !existsSync(path));
@@ -73,7 +96,9 @@ async function lint() {
 /** The root configuration has Node's types, for tests; each package's own has only what its users have. */
 async function types() {
   const tsc = toolFile('typescript', 'tsc');
-  const projects = [ROOT, ...listPackages().map((p) => p.folder)].map((folder) => join(folder, 'tsconfig.json')).filter((path) => existsSync(path));
+  const projects = [ROOT, ...listPackages().map((p) => p.folder)]
+    .map((folder) => join(folder, 'tsconfig.json'))
+    .filter((path) => existsSync(path));
   /** @type {Totals[]} */
   const results = [];
   const queue = [...projects];
@@ -108,7 +133,10 @@ async function generated() {
   for (const { folder, name } of listPackages()) {
     const script = join(folder, 'scripts', 'build-kernels.mjs');
     if (!existsSync(script)) continue;
-    totals = addTotals(totals, await commandCheck(`generated files of ${name} are those of their sources`, [process.execPath, [script, '--check']]));
+    totals = addTotals(
+      totals,
+      await commandCheck(`generated files of ${name} are those of their sources`, [process.execPath, [script, '--check']]),
+    );
   }
   return totals;
 }
@@ -167,7 +195,9 @@ const STEPS = [
 export async function main(args) {
   const unknown = args.filter((arg) => !STEPS.some((step) => step.name === arg));
   if (unknown.length > 0) {
-    console.error(`npm test: no step is called ${unknown.join(', ')}. The steps:\n${STEPS.map((s) => `  ${s.name.padEnd(10)} ${s.about}`).join('\n')}`);
+    console.error(
+      `npm test: no step is called ${unknown.join(', ')}. The steps:\n${STEPS.map((s) => `  ${s.name.padEnd(10)} ${s.about}`).join('\n')}`,
+    );
     process.exitCode = 2;
     return;
   }

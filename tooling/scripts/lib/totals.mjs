@@ -27,7 +27,9 @@ export function vitestTotals(reportFile, exitCode) {
   if (!existsSync(reportFile)) return oneCheck(false);
   const report = /** @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, testResults:
     { status: string, assertionResults: { status: string }[] }[] }} */ (readJson(reportFile));
-  const brokenFiles = report.testResults.filter((file) => file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed')).length;
+  const brokenFiles = report.testResults.filter(
+    (file) => file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed'),
+  ).length;
   const failed = report.numFailedTests + brokenFiles;
   return {
     passed: report.numPassedTests,

@@ -8,6 +8,8 @@ interface Entry {
 /** Commands by name. Each is loaded when it is called, so that a start reads no more than it needs. */
 export const commands: Readonly<Record<string, Entry>> = {
   generate: { description: 'continue a text', load: () => import('./generate.js') },
+  chat: { description: 'talk with a model', load: () => import('./chat.js') },
+  inspect: { description: 'parameters, cost by depth and tensors of a checkpoint', load: () => import('./inspect.js') },
   eval: { description: 'exact-match accuracy on a file of problems, by depth', load: () => import('./eval.js') },
   parity: { description: "compare with a reference implementation's recorded outputs", load: () => import('./parity.js') },
 };

@@ -1,7 +1,7 @@
-import type { LoadedModel } from '../model/load.js';
+import { generateBatch } from '@unroll/sampler';
 import { UsageError } from '../errors.js';
 import type { Io } from '../io.js';
-import { answerBatch } from './answer.js';
+import type { LoadedModel } from '../model/load.js';
 
 export interface Problem {
   readonly prompt: string;
@@ -71,21 +71,25 @@ export async function* evaluate(
     for (let start = 0; start < encoded.length; start += options.batchSize) {
       const batch = encoded.slice(start, start + options.batchSize);
       const room = model.contextLength - Math.max(...batch.map(({ tokens }) => tokens.length));
-      const found = await answerBatch(
+      const texts = batch.map(() => '');
+      const run = generateBatch({
         model,
-        batch.map(({ tokens }) => tokens),
-        {
-          recurrences: depth,
-          maxNewTokens: Math.min(options.maxNewTokens ?? longestAnswer + 2, room),
-          seed: options.seed,
-          initScale: options.initScale,
-          stopTokens: new Set(tokenizer!.stopTokens),
-        },
-        io,
-      );
+        tokenizer: tokenizer!,
+        prompts: batch.map(({ tokens }) => tokens),
+        recurrences: depth,
+        maxNewTokens: Math.min(options.maxNewTokens ?? longestAnswer + 2, room),
+        seed: options.seed,
+        initScale: options.initScale,
+      });
+      for await (const { prompt, text } of run) {
+        texts[prompt] += text;
+        // Once for each step of the batch.
+        if (prompt === 0) await io.breathe();
+      }
+      await io.breathe();
       batch.forEach(({ index, answer }, b) => {
-        answers[index] = tokenizer!.decode(found[b]!, { unknownTokens: 'skip' });
-        correct[index] = answers[index].trim() === answer.trim();
+        answers[index] = texts[b]!;
+        correct[index] = texts[b]!.trim() === answer.trim();
       });
       done += batch.length * depth;
       onProgress(done / total, depth);

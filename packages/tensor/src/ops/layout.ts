@@ -1,7 +1,7 @@
 import { ShapeError } from '../errors.js';
-import { apply1, defineOp, expectDTypes, type Spec } from '../op.js';
+import { apply, apply1, defineOp, expectDTypes, type Spec } from '../op.js';
 import { tidy } from '../scope.js';
-import { normalizeAxis, showShape, sizeOf, stridesOf } from '../shape.js';
+import { normalizeAxis, sameShape, showShape, sizeOf, stridesOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { type GpuDispatch, kernel, type Operand, perThread, rowRanges } from '../webgpu/kernel.js';
 import type { GpuTraits } from '../webgpu/traits.js';
@@ -123,6 +123,32 @@ export const copyOp = defineOp<null>({
 /** The same values in memory of their own. */
 export function copy<T extends Tensor>(x: T): T {
   return apply1(copyOp, [x], null) as T;
+}
+
+export const assignOp = defineOp<null>({
+  name: 'assign',
+  mutates: 0,
+  infer(inputs) {
+    const [target, source] = inputs as [Spec, Spec];
+    expectDTypes('assign', [target, source], [target.dtype, target.dtype]);
+    if (!sameShape(target.shape, source.shape)) {
+      throw new ShapeError(`assign: both shapes must be equal; got target=${showShape(target.shape)} source=${showShape(source.shape)}`);
+    }
+    return [];
+  },
+  reference([target, source]) {
+    target!.data.set(source!.data);
+  },
+  cpu(c, [target, source]) {
+    c.kernels.copyRuns(c.at(source!), c.at(target!), 1, target!.size * 4, 0, 0);
+  },
+  wgsl: ([target, source], _, __, traits) => copyRuns(source!, target!, { runs: 1, width: target!.size, src: [0, 0], dst: [0, 0] }, traits),
+  samples: (g) => [[], [0], [1], [3], [2, g.int(4, 9)]].map((shape) => ({ inputs: [g.f32(shape), g.f32(shape)], attrs: null })),
+});
+
+/** Overwrites the values of `target` with those of `source`, of the same shape and dtype. Throws ShapeError, DTypeError. */
+export function assign(target: Tensor, source: Tensor): void {
+  apply(assignOp, [target, source], null);
 }
 
 export const concatOp = defineOp<{ readonly axis: number }>({

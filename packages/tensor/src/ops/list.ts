@@ -3,7 +3,7 @@ import { argmaxOp } from './argmax.js';
 import { attentionOp } from './attention.js';
 import { crossEntropyOp } from './cross-entropy.js';
 import { binaryOps, unaryOps } from './elementwise.js';
-import { concatOp, copyOp, permuteOp, sliceOp } from './layout.js';
+import { assignOp, concatOp, copyOp, permuteOp, sliceOp } from './layout.js';
 import { matmulOp } from './matmul.js';
 import { randomRowsOp } from './random.js';
 import { reduceOp } from './reduce.js';
@@ -22,6 +22,7 @@ export const opList: readonly AnyOp[] = [
   ...Object.values(unaryOps).map(erase),
   ...Object.values(binaryOps).map(erase),
   erase(argmaxOp),
+  erase(assignOp),
   erase(attentionOp),
   erase(concatOp),
   erase(copyOp),

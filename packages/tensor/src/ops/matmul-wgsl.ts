@@ -13,7 +13,7 @@ export interface MatmulPlan {
   readonly transposeB: boolean;
 }
 
-// m0 is the first row and MA the number of rows of a transposed A; n0 the first column of this dispatch; N columns of it, NC of all of C.
+// z0 is the first product of the batch; m0 is the first row and MA the number of rows of a transposed A; n0 the first column of this dispatch; N columns of it, NC of all of C.
 const params = {
   M: 'u32',
   N: 'u32',
@@ -22,6 +22,7 @@ const params = {
   MA: 'u32',
   n0: 'u32',
   NC: 'u32',
+  z0: 'u32',
   stepA: 'u32',
   stepB: 'u32',
   stepC: 'u32',
@@ -60,13 +61,13 @@ const rowsKernel = (R: number, transposeA: boolean, transposeB: boolean, wide: b
   let m = (index / across) * ${R}u;
   let n = (index % across) * 4u;
   if (m >= p.M) { return; }
-  let startA = wg.z * p.stepA${wide ? ' / 4u' : ''};
-  let startB = wg.z * p.stepB${wide ? ' / 4u' : ''};
+  let startA = (wg.z + p.z0) * p.stepA${wide ? ' / 4u' : ''};
+  let startB = (wg.z + p.z0) * p.stepB${wide ? ' / 4u' : ''};
   ${each(R, (r) => `let m${r} = min(m + ${r}u, p.M - 1u);`)}
   ${wide && !transposeB ? '' : each(4, (j) => `let c${j} = min(n + ${j}u, p.N - 1u);`)}
   ${each(R, (r) => `var sum${r} = vec4f();`)}
   ${wide ? vectors : narrow}
-  let to = wg.z * p.stepC + m * p.NC + p.n0 + n;
+  let to = (wg.z + p.z0) * p.stepC + m * p.NC + p.n0 + n;
   ${each(
     R,
     (r) => `if (m + ${r}u < p.M) {
@@ -101,8 +102,8 @@ const tiledKernel = (transposeA: boolean, transposeB: boolean) =>
   let m = (group / across) * 64u;
   let n = (group % across) * 64u;
   if (m >= p.M) { return; }
-  let startA = wg.z * p.stepA;
-  let startB = wg.z * p.stepB;
+  let startA = (wg.z + p.z0) * p.stepA;
+  let startB = (wg.z + p.z0) * p.stepB;
   let row = (lane / 16u) * 4u;
   let column = (lane % 16u) * 4u;
   ${each(4, (r) => `var sum${r} = vec4f();`)}
@@ -120,7 +121,7 @@ const tiledKernel = (transposeA: boolean, transposeB: boolean) =>
   ${each(
     4,
     (r) => `if (m + row + ${r}u < p.M) {
-    let to = wg.z * p.stepC + (m + row + ${r}u) * p.NC + p.n0 + n + column;
+    let to = (wg.z + p.z0) * p.stepC + (m + row + ${r}u) * p.NC + p.n0 + n + column;
     for (var j = 0u; j < 4u; j++) {
       if (n + column + j < p.N) { c[to + j] = sum${r}[j]; }
     }
@@ -146,8 +147,8 @@ const matvecKernel = (R: number, subgroups: boolean) =>
     body: `let n = group * 4u;
   if (n >= p.N) { return; }
   let K4 = p.K / 4u;
-  let startA = wg.z * p.stepA / 4u;
-  let startB = wg.z * p.stepB / 4u;
+  let startA = (wg.z + p.z0) * p.stepA / 4u;
+  let startB = (wg.z + p.z0) * p.stepB / 4u;
   ${each(4, (j) => `let c${j} = startB + min(n + ${j}u, p.N - 1u) * K4;`)}
   ${each(R, (r) => `let m${r} = startA + min(${r}u, p.M - 1u) * K4;`)}
   ${each(R, (r) => `var sum${r} = vec4f();`)}
@@ -179,7 +180,7 @@ const matvecKernel = (R: number, subgroups: boolean) =>
   if (lane < ${R}u && lane < p.M) {
     let sum = partial[lane];`
   }
-    let to = wg.z * p.stepC + lane * p.NC + p.n0 + n;
+    let to = (wg.z + p.z0) * p.stepC + lane * p.NC + p.n0 + n;
     for (var j = 0u; j < 4u; j++) {
       if (n + j < p.N) { c[to + j] = sum[j]; }
     }
@@ -220,19 +221,20 @@ export function matmulWgsl(plan: MatmulPlan, a: Tensor, b: Tensor, c: Tensor, tr
   if (c.size === 0) return [];
   const choice = chooseMatmul(plan, traits);
   const dispatches: GpuDispatch[] = [];
-  const add = (bind: [Operand, Operand, Operand], m0: number, m: number, n0: number, n: number, z: number) => {
+  const add = (bind: [Operand, Operand, Operand], m0: number, m: number, n0: number, n: number, z: number, z0 = 0) => {
     const steps = { stepA: M * K, stepB: sharedB ? 0 : K * N, stepC: M * N };
     dispatches.push({
       kernel: choice.kernel,
       bind,
-      params: { M: m, N: n, K, m0, MA: M, n0, NC: N, ...steps },
+      params: { M: m, N: n, K, z0, m0, MA: M, n0, NC: N, ...steps },
       groups: fold(choice.groups(m, n), traits, z),
     });
   };
   if (batch > 1) {
     const bytesB = sharedB ? 0 : K * N * 4;
-    for (const { rows, part } of rowRanges('matmul', batch, [M * K * 4, bytesB, M * N * 4], traits, traits.maxWorkgroups)) {
-      add([part(a, M * K * 4), sharedB ? b : part(b, bytesB), part(c, M * N * 4)], 0, M, 0, N, rows);
+    for (const { rows, part } of rowRanges('matmul', batch, [M * K * 4, bytesB, M * N * 4], traits)) {
+      const bind: [Operand, Operand, Operand] = [part(a, M * K * 4), sharedB ? b : part(b, bytesB), part(c, M * N * 4)];
+      for (let z0 = 0; z0 < rows; z0 += traits.maxWorkgroups) add(bind, 0, M, 0, N, Math.min(traits.maxWorkgroups, rows - z0), z0);
     }
     return dispatches;
   }

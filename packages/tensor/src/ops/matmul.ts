@@ -103,7 +103,7 @@ export const matmulOp = defineOp<MatmulAttrs>({
       [true, false],
       [true, true],
     ] as const;
-    const sizes = [[1, 1, 1], [1, g.int(1, 40), g.int(1, 40)], [2, 8, 4], [g.int(1, 9), g.int(1, 33), g.int(1, 19)], [0, 3, 4], [3, 0, 4], [3, 4, 0], [5, 67, 13]] as const;
+    const sizes = [[1, 1, 1], [1, g.int(1, 40), g.int(1, 40)], [2, 8, 4], [g.int(1, 9), g.int(1, 33), g.int(1, 19)], [0, 3, 4], [3, 0, 4], [3, 4, 0], [5, 67, 13], [2, 5, 4], [3, 6, 5]] as const;
     const samples: Sample<MatmulAttrs>[] = [];
     for (const [transposeA, transposeB] of flags) {
       const make = (batchA: number[], batchB: number[], [M, K, N]: readonly [number, number, number] | readonly number[]) => {

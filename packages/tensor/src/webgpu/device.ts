@@ -1,9 +1,11 @@
 import { Device } from '../device.js';
 import { bytesPerValue, type DType, type HostData, type StorageDType } from '../dtype.js';
-import { DeviceLostError, DisposedError, GpuError, RangeOpError, UnsupportedError } from '../errors.js';
+import { DeviceLostError, DisposedError, GpuError, RangeOpError, UnrollError, UnsupportedError } from '../errors.js';
 import type { OpDef } from '../op.js';
+import { keep, tidy } from '../scope.js';
 import { showShape } from '../shape.js';
 import { type Storage, Tensor } from '../tensor.js';
+import { forEachTensor } from '../tree.js';
 import { type Chosen, chooseDevice, type WebGPUDeviceOptions } from './adapter.js';
 import { type Binding, type Command, Encoder } from './encoder.js';
 import { asUnrollError, Failures } from './failures.js';
@@ -11,6 +13,7 @@ import { usage } from './gpu.js';
 import { type Fault, type GpuDispatch, type Operand, Scratch } from './kernel.js';
 import { Pipelines } from './pipelines.js';
 import { BufferPool, type PooledBuffer } from './pool.js';
+import { Program, Recorder } from './program.js';
 import { faultBytes, Readback } from './readback.js';
 import { selfTestSubgroups } from './self-test.js';
 import type { GpuTraits } from './traits.js';
@@ -46,6 +49,7 @@ export class WebGPUDevice extends Device {
   readonly #faults: Fault[] = [];
   readonly #faultSites = new Map<string, number>();
   readonly #retreats: string[] = [];
+  #recorder: Recorder | null = null;
   #gone = false;
   #bytesRead = 0;
   #bytesWritten = 0;
@@ -137,7 +141,40 @@ export class WebGPUDevice extends Device {
     try {
       for (const dispatch of op.wgsl(inputs, attrs, outputs, this.traits)) this.#dispatch(dispatch, scratch, what);
     } finally {
-      for (const buffer of scratch.values()) this.#pool.release(buffer);
+      for (const buffer of scratch.values()) this.free(buffer);
+    }
+  }
+
+  /**
+   * Records the operations that `f` runs, without running them. `f` may make tensors, from host values too, and use tensors from outside;
+   * it may neither read values nor write to tensors from outside but by operations. Throws what `f` throws.
+   *
+   * @example
+   * const step = device.record(() => assign(state, rmsNorm(add(state, input), weight)));
+   * step.replay(32);
+   * console.log(await state.data());
+   */
+  record<R>(f: () => R): Program<R> {
+    this.#alive();
+    if (this.#recorder !== null) throw new UnrollError('record: a recording is open already; recordings do not nest');
+    const recorder = new Recorder(this.#pool);
+    this.#recorder = recorder;
+    try {
+      const outputs = tidy(this, f);
+      forEachTensor(outputs, keep);
+      for (const of of recorder.owned) of.owned = true;
+      const { device: gpu } = this.#chosen;
+      return new Program(
+        { gpu, encoder: this.#encoder, failures: this.#failures, pool: this.#pool, alive: () => this.#alive() },
+        recorder,
+        outputs,
+      );
+    } catch (error) {
+      this.#recorder = null;
+      for (const of of recorder.owned) this.#pool.release(of);
+      throw error;
+    } finally {
+      this.#recorder = null;
     }
   }
 
@@ -147,9 +184,13 @@ export class WebGPUDevice extends Device {
     const pipeline = this.#pipelines.of(dispatch.kernel, what);
     const bindings: Binding[] = [];
     for (let i = 0; i < dispatch.bind.length; i++) bindings.push(this.#binding(dispatch.bind[i]!, scratch, what));
+    const site = dispatch.fault === undefined ? 0 : this.#site(dispatch.fault);
+    if (this.#recorder !== null) {
+      this.#recorder.steps.push({ pipeline, bindings, params: dispatch.params, site, groups: dispatch.groups, what });
+      return;
+    }
     const group = this.#encoder.group(pipeline, bindings, this.#encoder.uniforms, what);
     const command: Command = { pipeline, bindings, group, x, y, z };
-    const site = dispatch.fault === undefined ? 0 : this.#site(dispatch.fault);
     this.#encoder.dispatch(command, dispatch.params, site);
   }
 
@@ -159,10 +200,11 @@ export class WebGPUDevice extends Device {
     let of: PooledBuffer;
     if (owner instanceof Scratch) {
       const known = scratch.get(owner);
-      of = known ?? this.#pool.acquire(owner.bytes, 'scratch');
+      of = known ?? this.#acquire(owner.bytes, 'scratch');
       if (known === undefined) scratch.set(owner, of);
     } else {
       of = owner.storage.handle as PooledBuffer;
+      if (of.invalid !== undefined) throw of.invalid;
       if (this.#failures.any) this.#failures.check(of.written);
     }
     const offset = whole ? 0 : operand.offset;
@@ -187,11 +229,17 @@ export class WebGPUDevice extends Device {
 
   protected allocate(bytes: number): PooledBuffer {
     this.#alive();
-    return this.#pool.acquire(bytes, `tensor of ${bytes} bytes`);
+    return this.#acquire(bytes, `tensor of ${bytes} bytes`);
+  }
+
+  #acquire(bytes: number, label: string): PooledBuffer {
+    return this.#recorder === null ? this.#pool.acquire(bytes, label) : this.#recorder.acquire(bytes, label);
   }
 
   protected free(handle: unknown): void {
-    this.#pool.release(handle as PooledBuffer);
+    const of = handle as PooledBuffer;
+    if (this.#recorder?.owned.has(of)) this.#recorder.release(of);
+    else this.#pool.release(of);
   }
 
   protected reservedBytes(): number {
@@ -201,19 +249,23 @@ export class WebGPUDevice extends Device {
   protected upload(storage: Storage, data: HostData, offset: number): void {
     this.#alive();
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    if (this.#recorder !== null) this.#recorder.constant(storage, bytes.byteLength === storage.bytes);
     this.#bytesWritten += bytes.byteLength;
     uploadChunks(this.#encoder, storage.handle as PooledBuffer, offset * bytesPerValue, bytes);
   }
 
   protected override zero(storage: Storage, _dtype: DType, size: number): void {
     this.#alive();
-    if (size > 0) this.#encoder.clear(storage.handle as PooledBuffer, size * bytesPerValue);
+    const of = storage.handle as PooledBuffer;
+    if (size === 0) return;
+    if (this.#recorder === null) this.#encoder.clear(of, size * bytesPerValue);
+    else this.#recorder.steps.push({ clear: of, bytes: size * bytesPerValue });
   }
 
   protected uploadStored(storage: Storage, bytes: Uint8Array, dtype: StorageDType, size: number): void {
     this.#alive();
     this.#bytesWritten += bytes.byteLength;
-    const to = storage.handle as PooledBuffer;
+    const to = this.#recorder?.constant(storage, true) ?? (storage.handle as PooledBuffer);
     if (dtype === 'f32' || dtype === 'i32') {
       uploadChunks(this.#encoder, to, 0, bytes);
       return;
@@ -232,16 +284,21 @@ export class WebGPUDevice extends Device {
 
   protected async download(tensor: Tensor): Promise<HostData> {
     this.#alive();
+    if (this.#recorder !== null)
+      throw new UnrollError('record: values cannot be read while recording; return the tensor and read it after a replay');
     const of = tensor.storage.handle as PooledBuffer;
     const { written } = of;
     const { dtype, size, device } = tensor;
     if (device !== this) throw new UnsupportedError('webgpu device: asked to read a tensor of another device');
     const bytes = size * bytesPerValue;
     const { bytes: data, site, value, place } = await this.#settled(this.#readback.read(of, bytes));
+    if (of.invalid !== undefined) throw of.invalid;
     this.#failures.check(written);
     if (site !== 0) {
       this.#encoder.clearFaults();
-      throw new RangeOpError(this.#faults[site - 1]!.describe(value, place));
+      throw new RangeOpError(
+        this.#faults[site - 1]?.describe(value, place) ?? `webgpu device: the fault record holds an unknown site ${site}`,
+      );
     }
     this.#bytesRead += bytes;
     return dtype === 'i32' ? new Int32Array(data, 0, size) : new Float32Array(data, 0, size);
@@ -283,8 +340,11 @@ export class WebGPUDevice extends Device {
 
   /** @internal */
   async prepare(): Promise<this> {
-    if (!this.traits.subgroups) return this;
+    if (!this.traits.subgroups || this.traits.software) return this;
+    const chosen = this.traits;
+    this.traits = { ...chosen, maxBindingBytes: this.#chosen.device.limits.maxStorageBufferBindingSize };
     const problem = await selfTestSubgroups(this);
+    this.traits = chosen;
     if (problem !== undefined) {
       this.traits = { ...this.traits, subgroups: false };
       this.#retreats.push(`subgroup kernels are not used: ${problem}`);

@@ -64,6 +64,8 @@ export class Encoder {
   batch = 1;
   submits = 0;
   dispatches = 0;
+  /** Dispatches of the open batch. */
+  pendingDispatches = 0;
   readonly slotBytes: number;
   readonly uniforms: GpuBuffer;
   readonly #staging: GpuBuffer;
@@ -124,18 +126,24 @@ export class Encoder {
     packParams(command.pipeline.params, values, this.#words, (at * this.slotBytes) / 4);
     if (command.pipeline.kernel.faults) this.#words.u32[(at * this.slotBytes) / 4 + command.pipeline.params.length] = site;
     this.#offsets[0] = at * this.slotBytes;
-    this.run(command, this.#offsets, 0);
-  }
-
-  /** Encodes a dispatch whose parameters are elsewhere, at `offsets[at]`. */
-  run(command: Command, offsets: Uint32Array, at: number): void {
-    const { pipeline, bindings, group } = command;
-    const writes = pipeline.kernel.writes;
-    for (let i = 0; i < bindings.length; i++) {
-      const of = bindings[i]!.of;
+    const writes = command.pipeline.kernel.writes;
+    for (let i = 0; i < command.bindings.length; i++) {
+      const of = command.bindings[i]!.of;
       of.touched = this.batch;
       if (writes[i]) of.written = this.batch;
     }
+    this.run(command, this.#offsets, 0);
+  }
+
+  /** Notes that the batch uses and writes these buffers; `dispatch` does so by itself. */
+  mark(used: readonly PooledBuffer[], written: readonly PooledBuffer[]): void {
+    for (const of of used) of.touched = this.batch;
+    for (const of of written) of.written = this.batch;
+  }
+
+  /** Encodes a dispatch whose parameters are elsewhere, at `offsets[at]`; its buffers must be marked. */
+  run(command: Command, offsets: Uint32Array, at: number): void {
+    const { pipeline, group } = command;
     const pass = this.#openPass();
     if (this.#current !== pipeline) {
       pass.setPipeline(pipeline.pipeline);
@@ -144,13 +152,13 @@ export class Encoder {
     pass.setBindGroup(0, group, offsets, at, 1);
     pass.dispatchWorkgroups(command.x, command.y, command.z);
     this.dispatches++;
+    this.pendingDispatches++;
   }
 
   /** Puts bytes into a buffer in their place among the commands. `bytes` may change after the call. */
   upload(of: PooledBuffer, offset: number, bytes: Uint8Array): void {
     const busy = of.touched === this.batch;
     const small = bytes.byteLength <= stagingBytes / 4;
-    of.written = this.batch;
     if (busy && small) {
       if (this.#stagedBytes + bytes.byteLength > stagingBytes) this.flush();
       this.#staged.set(bytes, this.#stagedBytes);
@@ -172,6 +180,13 @@ export class Encoder {
 
   copy(from: GpuBuffer, fromOffset: number, to: GpuBuffer, toOffset: number, bytes: number): void {
     this.#open().copyBufferToBuffer(from, fromOffset, to, toOffset, bytes);
+  }
+
+  copyBetween(from: PooledBuffer, fromOffset: number, to: PooledBuffer, bytes: number): void {
+    from.touched = this.batch;
+    to.touched = this.batch;
+    to.written = this.batch;
+    if (bytes > 0) this.copy(from.buffer, fromOffset, to.buffer, 0, bytes);
   }
 
   clearFaults(): void {
@@ -218,6 +233,7 @@ export class Encoder {
     this.#encoder = null;
     this.#slot = 0;
     this.#stagedBytes = 0;
+    this.pendingDispatches = 0;
     this.submits++;
     this.batch++;
   }

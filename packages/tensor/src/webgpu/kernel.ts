@@ -166,11 +166,11 @@ function gcd(a: number, b: number): number {
  * Cuts rows into ranges such that the part of every operand (of `rowBytes` a row each) fits a binding and begins where bindings may begin.
  * One range over whole operands in the usual case. Throws UnsupportedError when the smallest range is too large.
  */
-export function rowRanges(who: string, rows: number, rowBytes: readonly number[], traits: GpuTraits, maxRows = rows): RowRange[] {
+export function rowRanges(who: string, rows: number, rowBytes: readonly number[], traits: GpuTraits): RowRange[] {
   const widest = Math.max(...rowBytes, 1);
-  if (rows * widest <= traits.maxBindingBytes && rows <= maxRows) return [{ start: 0, rows, part: (tensor) => tensor }];
+  if (rows * widest <= traits.maxBindingBytes) return [{ start: 0, rows, part: (tensor) => tensor }];
   const step = Math.max(...rowBytes.map((bytes) => traits.offsetAlignment / gcd(traits.offsetAlignment, bytes)));
-  const per = Math.floor(Math.min(traits.maxBindingBytes / widest, maxRows) / step) * step;
+  const per = Math.floor(traits.maxBindingBytes / widest / step) * step;
   if (per === 0) {
     throw new UnsupportedError(
       `${who}: ${step} rows of ${widest} bytes exceed what this adapter binds at once (${traits.maxBindingBytes} bytes); use a smaller model or another adapter`,

@@ -12,10 +12,12 @@ export interface PooledBuffer {
   readonly id: number;
   /** Last batch that reads or writes it. */
   touched: number;
-  /** Last batch that writes it. */
+  /** Last batch whose commands write it; 0 before. What the host writes directly does not depend on a batch. */
   written: number;
   /** The driver had no memory for it. */
-  invalid: boolean;
+  invalid: OutOfMemoryError | undefined;
+  /** A program uses it for as long as it lives: it does not return to the pool with its tensor. */
+  owned: boolean;
 }
 
 export interface PoolOptions {
@@ -52,7 +54,7 @@ export class BufferPool {
 
   /** Throws OutOfMemoryError for what cannot be; what the driver refuses later arrives by `failures`. */
   acquire(bytes: number, label: string): PooledBuffer {
-    const size = this.#sizeClass(bytes);
+    const size = this.sizeClass(bytes);
     const waiting = this.#free.get(size);
     const batch = this.failures.batch();
     if (waiting !== undefined && waiting.length > 0) {
@@ -60,7 +62,7 @@ export class BufferPool {
       const idle = waiting.findIndex((pooled) => pooled.touched < batch);
       const pooled = idle < 0 ? waiting.pop()! : waiting.splice(idle, 1)[0]!;
       this.#waiting -= size;
-      pooled.written = batch;
+      pooled.written = 0;
       return pooled;
     }
     if (this.#reserved + size > this.options.maxBytes) this.trim(0);
@@ -69,11 +71,12 @@ export class BufferPool {
         `webgpu device: no room for ${bytes} bytes (${label}); ${this.#reserved} of at most ${this.options.maxBytes} bytes are in use. ${lower}`,
       );
     }
-    return this.#create(bytes, size, label, batch);
+    return this.#create(bytes, size, label);
   }
 
   release(pooled: PooledBuffer): void {
-    if (pooled.invalid) {
+    if (pooled.owned) return;
+    if (pooled.invalid !== undefined) {
       this.#reserved -= pooled.size;
       return;
     }
@@ -95,7 +98,8 @@ export class BufferPool {
     }
   }
 
-  #sizeClass(bytes: number): number {
+  /** Capacity of the buffer that so many bytes get. Throws OutOfMemoryError beyond the largest buffer. */
+  sizeClass(bytes: number): number {
     const limit = this.device.limits.maxBufferSize;
     if (bytes > limit) {
       throw new OutOfMemoryError(
@@ -107,13 +111,13 @@ export class BufferPool {
     return size <= limit ? size : Math.ceil(bytes / 16) * 16;
   }
 
-  #create(bytes: number, size: number, label: string, batch: number): PooledBuffer {
+  #create(bytes: number, size: number, label: string): PooledBuffer {
     const id = ++this.#lastId;
     const refused = (message: string) => {
-      pooled.invalid = true;
-      return new OutOfMemoryError(
+      pooled.invalid = new OutOfMemoryError(
         `webgpu device: the driver has no ${bytes} bytes for ${label} (${this.#reserved} bytes are in use by this device). ${lower}. The driver says: ${message}`,
       );
+      return pooled.invalid;
     };
     const flags = usage.storage | usage.copySrc | usage.copyDst;
     const make = () => this.device.createBuffer({ label: `unroll ${id} ${label}`, size, usage: flags });
@@ -122,8 +126,9 @@ export class BufferPool {
       size,
       id,
       touched: 0,
-      written: batch,
-      invalid: false,
+      written: 0,
+      invalid: undefined,
+      owned: false,
     };
     this.#reserved += size;
     this.created++;

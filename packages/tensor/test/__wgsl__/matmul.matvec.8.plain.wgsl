@@ -1,4 +1,4 @@
-struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, stepA: u32, stepB: u32, stepC: u32 }
+struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, z0: u32, stepA: u32, stepB: u32, stepC: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
 @group(0) @binding(2) var<storage, read> b: array<vec4f>;
@@ -11,8 +11,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   let n = group * 4u;
   if (n >= p.N) { return; }
   let K4 = p.K / 4u;
-  let startA = wg.z * p.stepA / 4u;
-  let startB = wg.z * p.stepB / 4u;
+  let startA = (wg.z + p.z0) * p.stepA / 4u;
+  let startB = (wg.z + p.z0) * p.stepB / 4u;
   let c0 = startB + min(n + 0u, p.N - 1u) * K4;
   let c1 = startB + min(n + 1u, p.N - 1u) * K4;
   let c2 = startB + min(n + 2u, p.N - 1u) * K4;
@@ -64,7 +64,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   workgroupBarrier();
   if (lane < 8u && lane < p.M) {
     let sum = partial[lane];
-    let to = wg.z * p.stepC + lane * p.NC + p.n0 + n;
+    let to = (wg.z + p.z0) * p.stepC + lane * p.NC + p.n0 + n;
     for (var j = 0u; j < 4u; j++) {
       if (n + j < p.N) { c[to + j] = sum[j]; }
     }

@@ -1,4 +1,4 @@
-struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, stepA: u32, stepB: u32, stepC: u32 }
+struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, z0: u32, stepA: u32, stepB: u32, stepC: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
 @group(0) @binding(2) var<storage, read> b: array<vec4f>;
@@ -11,8 +11,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   let m = (index / across) * 1u;
   let n = (index % across) * 4u;
   if (m >= p.M) { return; }
-  let startA = wg.z * p.stepA / 4u;
-  let startB = wg.z * p.stepB / 4u;
+  let startA = (wg.z + p.z0) * p.stepA / 4u;
+  let startB = (wg.z + p.z0) * p.stepB / 4u;
   let m0 = min(m + 0u, p.M - 1u);
   let c0 = min(n + 0u, p.N - 1u);
   let c1 = min(n + 1u, p.N - 1u);
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   sum0 = sum0 + a0.z * b2;
   sum0 = sum0 + a0.w * b3;
   }
-  let to = wg.z * p.stepC + m * p.NC + p.n0 + n;
+  let to = (wg.z + p.z0) * p.stepC + m * p.NC + p.n0 + n;
   if (m + 0u < p.M) {
     c[to + 0u * p.NC] = sum0.x;
     if (n + 1u < p.N) { c[to + 0u * p.NC + 1u] = sum0.y; }

@@ -1,4 +1,4 @@
-struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, stepA: u32, stepB: u32, stepC: u32 }
+struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, z0: u32, stepA: u32, stepB: u32, stepC: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
 @group(0) @binding(2) var<storage, read> b: array<vec4f>;
@@ -11,8 +11,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   let m = (index / across) * 8u;
   let n = (index % across) * 4u;
   if (m >= p.M) { return; }
-  let startA = wg.z * p.stepA / 4u;
-  let startB = wg.z * p.stepB / 4u;
+  let startA = (wg.z + p.z0) * p.stepA / 4u;
+  let startB = (wg.z + p.z0) * p.stepB / 4u;
   let m0 = min(m + 0u, p.M - 1u);
   let m1 = min(m + 1u, p.M - 1u);
   let m2 = min(m + 2u, p.M - 1u);
@@ -77,7 +77,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   sum7 = sum7 + a7.z * b2;
   sum7 = sum7 + a7.w * b3;
   }
-  let to = wg.z * p.stepC + m * p.NC + p.n0 + n;
+  let to = (wg.z + p.z0) * p.stepC + m * p.NC + p.n0 + n;
   if (m + 0u < p.M) {
     c[to + 0u * p.NC] = sum0.x;
     if (n + 1u < p.N) { c[to + 0u * p.NC + 1u] = sum0.y; }

@@ -1,4 +1,4 @@
-struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, stepA: u32, stepB: u32, stepC: u32 }
+struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, z0: u32, stepA: u32, stepB: u32, stepC: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
@@ -13,8 +13,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   let m = (group / across) * 64u;
   let n = (group % across) * 64u;
   if (m >= p.M) { return; }
-  let startA = wg.z * p.stepA;
-  let startB = wg.z * p.stepB;
+  let startA = (wg.z + p.z0) * p.stepA;
+  let startB = (wg.z + p.z0) * p.stepB;
   let row = (lane / 16u) * 4u;
   let column = (lane % 16u) * 4u;
   var sum0 = vec4f();
@@ -50,25 +50,25 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
     workgroupBarrier();
   }
   if (m + row + 0u < p.M) {
-    let to = wg.z * p.stepC + (m + row + 0u) * p.NC + p.n0 + n + column;
+    let to = (wg.z + p.z0) * p.stepC + (m + row + 0u) * p.NC + p.n0 + n + column;
     for (var j = 0u; j < 4u; j++) {
       if (n + column + j < p.N) { c[to + j] = sum0[j]; }
     }
   }
   if (m + row + 1u < p.M) {
-    let to = wg.z * p.stepC + (m + row + 1u) * p.NC + p.n0 + n + column;
+    let to = (wg.z + p.z0) * p.stepC + (m + row + 1u) * p.NC + p.n0 + n + column;
     for (var j = 0u; j < 4u; j++) {
       if (n + column + j < p.N) { c[to + j] = sum1[j]; }
     }
   }
   if (m + row + 2u < p.M) {
-    let to = wg.z * p.stepC + (m + row + 2u) * p.NC + p.n0 + n + column;
+    let to = (wg.z + p.z0) * p.stepC + (m + row + 2u) * p.NC + p.n0 + n + column;
     for (var j = 0u; j < 4u; j++) {
       if (n + column + j < p.N) { c[to + j] = sum2[j]; }
     }
   }
   if (m + row + 3u < p.M) {
-    let to = wg.z * p.stepC + (m + row + 3u) * p.NC + p.n0 + n + column;
+    let to = (wg.z + p.z0) * p.stepC + (m + row + 3u) * p.NC + p.n0 + n + column;
     for (var j = 0u; j < 4u; j++) {
       if (n + column + j < p.N) { c[to + j] = sum3[j]; }
     }
