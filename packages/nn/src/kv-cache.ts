@@ -1,5 +1,14 @@
 import { type Device, gatherRows, OptionError, scatterRows, type Tensor, UnrollError } from '@unroll/tensor';
-import { type CacheUse, checkPolicy, defaultPolicy, type KVPolicy, type LayerCall, type LayerCounts, policyRefusal, slotOf } from './kv-policy.js';
+import {
+  type CacheUse,
+  checkPolicy,
+  defaultPolicy,
+  type KVPolicy,
+  type LayerCall,
+  type LayerCounts,
+  policyRefusal,
+  slotOf,
+} from './kv-policy.js';
 import { KeyTable } from './kv-table.js';
 import { Pass } from './pass.js';
 
@@ -64,7 +73,16 @@ export class KVCache {
   #disposed = false;
 
   constructor(options: KVCacheOptions) {
-    const { device, layers, kvHeads, headDim, contextLength, batch = 1, use = 'equal-depth', policy = defaultPolicy(use, layers) } = options;
+    const {
+      device,
+      layers,
+      kvHeads,
+      headDim,
+      contextLength,
+      batch = 1,
+      use = 'equal-depth',
+      policy = defaultPolicy(use, layers),
+    } = options;
     checkPolicy(policy, layers);
     const reason = policyRefusal(policy, layers, use);
     if (reason !== undefined) throw new OptionError(`KVCache: the policy cannot serve ${use}: ${reason}`);
@@ -112,7 +130,8 @@ export class KVCache {
   /** Forgets the positions from `length` on, in sequence b or in all. */
   truncate(length: number, b?: number): void {
     this.#alive();
-    if (!Number.isInteger(length) || length < 0) throw new OptionError(`KVCache.truncate: length must be a whole number from 0; got ${length}`);
+    if (!Number.isInteger(length) || length < 0)
+      throw new OptionError(`KVCache.truncate: length must be a whole number from 0; got ${length}`);
     for (const table of b === undefined ? this.#tables : [this.#table(b)]) for (const row of table.truncate(length)) this.#release(row);
   }
 
@@ -135,11 +154,18 @@ export class KVCache {
     this.#alive();
     const fork = this.#empty();
     const rows = new Map<number, number>();
-    fork.#fill(this.#entries(), this.#tables.map((table) => table.length), rows);
+    fork.#fill(
+      this.#entries(),
+      this.#tables.map((table) => table.length),
+      rows,
+    );
     if (rows.size > 0) {
       const from = this.device.tensor(Int32Array.from(rows.keys()), undefined, { memory: 'kv' });
       const to = this.device.tensor(Int32Array.from(rows.values()), undefined, { memory: 'kv' });
-      for (const [target, source] of [[fork.#keys!, this.#keys!], [fork.#values!, this.#values!]] as const) {
+      for (const [target, source] of [
+        [fork.#keys!, this.#keys!],
+        [fork.#values!, this.#values!],
+      ] as const) {
         const moved = gatherRows(source, from);
         scatterRows(target, to, moved);
         moved.dispose();
@@ -158,7 +184,12 @@ export class KVCache {
       if (!rows.has(row)) rows.set(row, rows.size);
       return [b, slot, position, rows.get(row)!];
     });
-    const saved = { policy: this.policy, layers: this.layers, lengths: this.#tables.map((table) => table.length), entries: Int32Array.from(entries) };
+    const saved = {
+      policy: this.policy,
+      layers: this.layers,
+      lengths: this.#tables.map((table) => table.length),
+      entries: Int32Array.from(entries),
+    };
     if (rows.size === 0) return { ...saved, keys: new Float32Array(0), values: new Float32Array(0) };
     const index = this.device.tensor(Int32Array.from(rows.keys()), undefined, { memory: 'kv' });
     const [keys, values] = [gatherRows(this.#keys!, index), gatherRows(this.#values!, index)];
@@ -173,26 +204,44 @@ export class KVCache {
   /** Takes over what `save` gave; what the cache held is forgotten. Throws OptionError when policy, layers, batch or sizes differ. */
   load(saved: SavedKVCache): void {
     this.#alive();
-    const describe = (policy: KVPolicy, layers: LayerCounts, batch: number) => JSON.stringify([policy.lookup, policy.compression, layers, batch, this.#rowShape]);
+    const describe = (policy: KVPolicy, layers: LayerCounts, batch: number) =>
+      JSON.stringify([policy.lookup, policy.compression, layers, batch, this.#rowShape]);
     const [mine, theirs] = [describe(this.policy, this.layers, this.batch), describe(saved.policy, saved.layers, saved.lengths.length)];
-    if (mine !== theirs) throw new OptionError(`KVCache.load: saved from another kind of cache: ${theirs}; this one is ${mine} (lookup, compression, layers, batch, row)`);
+    if (mine !== theirs)
+      throw new OptionError(
+        `KVCache.load: saved from another kind of cache: ${theirs}; this one is ${mine} (lookup, compression, layers, batch, row)`,
+      );
     const width = this.#rowShape[0] * this.#rowShape[1];
     const R = saved.keys.length / width;
     const entries = Array.from({ length: saved.entries.length / 4 }, (_, i) => {
       const [b, slot, position, row] = saved.entries.subarray(4 * i, 4 * i + 4) as unknown as [number, number, number, number];
       return { b, slot, position, row };
     });
-    const sound = ({ b, position, row }: { b: number; position: number; row: number }) => b >= 0 && position >= 0 && position < (saved.lengths[b] ?? 0) && row >= 0 && row < R;
+    const sound = ({ b, position, row }: { b: number; position: number; row: number }) =>
+      b >= 0 && position >= 0 && position < (saved.lengths[b] ?? 0) && row >= 0 && row < R;
     const lengthsFit = saved.lengths.every((length) => Number.isInteger(length) && length >= 0 && length <= this.contextLength);
-    if (!Number.isInteger(R) || saved.values.length !== saved.keys.length || saved.entries.length % 4 !== 0 || !lengthsFit || !entries.every(sound)) {
+    if (
+      !Number.isInteger(R) ||
+      saved.values.length !== saved.keys.length ||
+      saved.entries.length % 4 !== 0 ||
+      !lengthsFit ||
+      !entries.every(sound)
+    ) {
       throw new OptionError('KVCache.load: the saved sizes contradict each other; the file is damaged or belongs to another model');
     }
     this.truncate(0);
     const rows = new Map<number, number>();
     this.#fill(entries, saved.lengths, rows);
     if (rows.size === 0) return;
-    const to = this.device.tensor(Int32Array.from({ length: R }, (_, row) => rows.get(row) ?? -1), undefined, { memory: 'kv' });
-    for (const [target, data] of [[this.#keys!, saved.keys], [this.#values!, saved.values]] as const) {
+    const to = this.device.tensor(
+      Int32Array.from({ length: R }, (_, row) => rows.get(row) ?? -1),
+      undefined,
+      { memory: 'kv' },
+    );
+    for (const [target, data] of [
+      [this.#keys!, saved.keys],
+      [this.#values!, saved.values],
+    ] as const) {
       const source = this.device.tensor(data, [R, ...this.#rowShape], { memory: 'kv' });
       scatterRows(target, to, source);
       source.dispose();
@@ -235,7 +284,11 @@ export class KVCache {
   }
 
   /** Gives an empty cache rows for the entries of another; `rows` tells which of theirs became which of ours. */
-  #fill(entries: Iterable<{ b: number; slot: number; position: number; row: number }>, lengths: readonly number[], rows: Map<number, number>): void {
+  #fill(
+    entries: Iterable<{ b: number; slot: number; position: number; row: number }>,
+    lengths: readonly number[],
+    rows: Map<number, number>,
+  ): void {
     for (const { b, slot, position, row } of entries) {
       const known = rows.get(row);
       if (known !== undefined) this.#shared.set(known, (this.#shared.get(known) ?? 0) + 1);
@@ -267,10 +320,18 @@ export class KVCache {
     return this.#newRow();
   };
 
-  #store(call: LayerCall, k: Tensor, v: Tensor, pass: Pass, tables: readonly KeyTable[]): { k: Tensor; v: Tensor; keyRows: Int32Array; width: number } {
+  #store(
+    call: LayerCall,
+    k: Tensor,
+    v: Tensor,
+    pass: Pass,
+    tables: readonly KeyTable[],
+  ): { k: Tensor; v: Tensor; keyRows: Int32Array; width: number } {
     this.#alive();
     const loops = typeof call.loop === 'number' ? undefined : call.loop;
-    const slots = tables.map((_, i) => slotOf(this.policy, this.layers, { ...call, loop: loops === undefined ? (call.loop as number) : loops[i]! }));
+    const slots = tables.map((_, i) =>
+      slotOf(this.policy, this.layers, { ...call, loop: loops === undefined ? (call.loop as number) : loops[i]! }),
+    );
     const T = pass.length;
     const writes = pass.positions.map((position, i) => {
       const row = Math.floor(i / T);
@@ -299,7 +360,11 @@ export class KVCache {
     const grow = (old: Tensor | null): Tensor => {
       const bigger = this.device.zeros([capacity, ...this.#rowShape], { memory: 'kv' });
       if (old === null) return bigger;
-      const all = this.device.tensor(Int32Array.from({ length: old.shape[0]! }, (_, i) => i), undefined, { memory: 'kv' });
+      const all = this.device.tensor(
+        Int32Array.from({ length: old.shape[0]! }, (_, i) => i),
+        undefined,
+        { memory: 'kv' },
+      );
       scatterRows(bigger, all, old);
       all.dispose();
       old.dispose();

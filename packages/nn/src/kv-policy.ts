@@ -22,7 +22,10 @@ export interface LayerCall {
  * - `div`: `calls` consecutive calls share a slot;
  * - `anchor`: the first 8 loops have their own, all later loops reuse one further loop's.
  */
-export type Compression = { readonly kind: 'all' } | { readonly kind: 'modulo' | 'div'; readonly calls: number } | { readonly kind: 'anchor' };
+export type Compression =
+  | { readonly kind: 'all' }
+  | { readonly kind: 'modulo' | 'div'; readonly calls: number }
+  | { readonly kind: 'anchor' };
 
 /**
  * Which slot of an earlier token a query in slot x reads.
@@ -93,7 +96,8 @@ export function checkPolicy(policy: KVPolicy, counts: LayerCounts): void {
   const { compression } = policy;
   if (compression.kind !== 'modulo' && compression.kind !== 'div') return;
   const { calls } = compression;
-  if (!Number.isInteger(calls) || calls < 1) throw new OptionError(`KV policy: ${compression.kind} needs a whole number of layer calls from 1; got ${calls}`);
+  if (!Number.isInteger(calls) || calls < 1)
+    throw new OptionError(`KV policy: ${compression.kind} needs a whole number of layer calls from 1; got ${calls}`);
   if (compression.kind === 'modulo' && calls % counts.core !== 0) {
     throw new OptionError(
       `KV policy: modulo ${calls} is not a multiple of the core's ${counts.core} layers, so layers would read each other's keys; use ${counts.core} for one loop's budget, ${2 * counts.core} for two`,
@@ -107,7 +111,8 @@ export function checkPolicy(policy: KVPolicy, counts: LayerCounts): void {
  * it is the core's layer count, which the model knows. Throws OptionError for any other name.
  */
 export function parseKVPolicy(name: string): KVPolicy {
-  const match = /^(?:(full|skip|(?:latest|available|always-last)(?:-m\d+)?)(?:-(?=compress)|$))?(?:compress-(?:([sr])(\d+)|(anchor)\d*))?$/.exec(name);
+  const match =
+    /^(?:(full|skip|(?:latest|available|always-last)(?:-m\d+)?)(?:-(?=compress)|$))?(?:compress-(?:([sr])(\d+)|(anchor)\d*))?$/.exec(name);
   if (match === null || name === '') {
     throw new OptionError(
       `unknown KV policy "${name}"; use full, latest, available, always-last or skip, with -compress-sN, -compress-rN or -compress-anchor behind it or alone`,
@@ -116,7 +121,17 @@ export function parseKVPolicy(name: string): KVPolicy {
   const [, lookup = 'full', kind, calls, anchor] = match;
   const base = lookup.replace(/-m\d+$/, '');
   const compression: Compression =
-    anchor !== undefined ? { kind: 'anchor' } : kind === undefined ? { kind: 'all' } : { kind: kind === 's' ? 'modulo' : 'div', calls: Number(calls) };
-  const lookups: Record<string, Lookup> = { full: 'own', latest: 'latest', available: 'latest', 'always-last': 'always-last', skip: 'skip' };
+    anchor !== undefined
+      ? { kind: 'anchor' }
+      : kind === undefined
+        ? { kind: 'all' }
+        : { kind: kind === 's' ? 'modulo' : 'div', calls: Number(calls) };
+  const lookups: Record<string, Lookup> = {
+    full: 'own',
+    latest: 'latest',
+    available: 'latest',
+    'always-last': 'always-last',
+    skip: 'skip',
+  };
   return { lookup: lookups[base]!, compression };
 }

@@ -19,10 +19,14 @@ export class KeyTable {
     for (const position of positions) {
       if (position < 0) continue;
       if (position > next || (previous >= 0 && position !== previous + 1)) {
-        throw new OptionError(`KVCache: positions must follow each other without gaps; got ${position} after ${previous < 0 ? next - 1 : previous}`);
+        throw new OptionError(
+          `KVCache: positions must follow each other without gaps; got ${position} after ${previous < 0 ? next - 1 : previous}`,
+        );
       }
       if (position >= contextLength) {
-        throw new OptionError(`KVCache: position ${position} is beyond the context of ${contextLength} tokens; shorten the prompt or ask for fewer tokens`);
+        throw new OptionError(
+          `KVCache: position ${position} is beyond the context of ${contextLength} tokens; shorten the prompt or ask for fewer tokens`,
+        );
       }
       next = Math.max(next, position + 1);
       previous = position;

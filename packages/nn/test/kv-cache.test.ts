@@ -141,26 +141,31 @@ describe('KVCache', () => {
 
   it('never gives one row to two tokens, whatever is written and truncated', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 0, max: 6 })), { maxLength: 8 }), async (runs) => {
-        const cache = create('latest');
-        const marks: number[] = [];
-        let mark = 0;
-        for (const [tokens, depth, cut] of runs) {
-          const start = cache.length();
-          const pass = cache.begin(Int32Array.from({ length: tokens }, (_, i) => start + i));
-          mark++;
-          marks.length = start;
-          for (let i = 0; i < tokens; i++) marks.push(mark);
-          for (let loop = 0; loop < depth; loop++) expect(await write(pass, coreCall(loop), mark)).toEqual(marks);
-          pass.dispose();
-          cache.truncate(Math.max(0, cache.length() - cut));
-          marks.length = cache.length();
-        }
-        const live = cache.usage().logicalBytes;
-        cache.truncate(0);
-        expect(live === 0 || cache.usage().logicalBytes === 0).toBe(true);
-        cache.dispose();
-      }),
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 0, max: 6 })), {
+          maxLength: 8,
+        }),
+        async (runs) => {
+          const cache = create('latest');
+          const marks: number[] = [];
+          let mark = 0;
+          for (const [tokens, depth, cut] of runs) {
+            const start = cache.length();
+            const pass = cache.begin(Int32Array.from({ length: tokens }, (_, i) => start + i));
+            mark++;
+            marks.length = start;
+            for (let i = 0; i < tokens; i++) marks.push(mark);
+            for (let loop = 0; loop < depth; loop++) expect(await write(pass, coreCall(loop), mark)).toEqual(marks);
+            pass.dispose();
+            cache.truncate(Math.max(0, cache.length() - cut));
+            marks.length = cache.length();
+          }
+          const live = cache.usage().logicalBytes;
+          cache.truncate(0);
+          expect(live === 0 || cache.usage().logicalBytes === 0).toBe(true);
+          cache.dispose();
+        },
+      ),
       { numRuns: 60 },
     );
   });

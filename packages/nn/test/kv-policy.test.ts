@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { checkPolicy, type LayerCall, parseKVPolicy, slotOf } from '../src/index.js';
+import { checkPolicy, parseKVPolicy, slotOf } from '../src/index.js';
 
 const counts = { prelude: 2, core: 4, coda: 2 };
-const core = (loop: number, layer: number): LayerCall => ({ part: 'core', loop, layer });
+const core = (loop: number, layer: number) => ({ part: 'core' as const, loop, layer });
 
 describe('slots', () => {
   it.each([

@@ -18,15 +18,23 @@ function flatten(tokens: readonly (readonly number[])[]): { flat: Int32Array; ba
   const length = tokens[0]?.length ?? 0;
   if (length === 0) throw new OptionError('forward: needs at least one token');
   const other = tokens.findIndex((row) => row.length !== length);
-  if (other >= 0) throw new OptionError(`forward: all rows must have ${length} tokens; row ${other} has ${tokens[other]!.length}. Pad on the left and give positions -1 there`);
+  if (other >= 0)
+    throw new OptionError(
+      `forward: all rows must have ${length} tokens; row ${other} has ${tokens[other]!.length}. Pad on the left and give positions -1 there`,
+    );
   return { flat: Int32Array.from(tokens.flat()), batch: tokens.length, length };
 }
 
 /** Opens a pass and puts the tokens (B, T) on the device. */
-export function beginPass(model: RecurrentModel, tokens: readonly (readonly number[])[], options: Pick<ForwardOptions, 'cache' | 'positions'>): { pass: Pass; input: Tensor } {
+export function beginPass(
+  model: RecurrentModel,
+  tokens: readonly (readonly number[])[],
+  options: Pick<ForwardOptions, 'cache' | 'positions'>,
+): { pass: Pass; input: Tensor } {
   const { flat, batch, length } = flatten(tokens);
   const { cache } = options;
-  if (cache !== undefined && cache.batch !== batch) throw new OptionError(`forward: ${batch} rows of tokens for a cache of ${cache.batch} sequences; they must be equal`);
+  if (cache !== undefined && cache.batch !== batch)
+    throw new OptionError(`forward: ${batch} rows of tokens for a cache of ${cache.batch} sequences; they must be equal`);
   const positions = options.positions ?? Int32Array.from(flat, (_, i) => (cache?.length(Math.floor(i / length)) ?? 0) + (i % length));
   if (positions.length !== flat.length) throw new OptionError(`forward: ${positions.length} positions for ${flat.length} tokens`);
   const beyond = positions.find((position) => position >= model.contextLength);

@@ -108,7 +108,14 @@ export class RecurrentModel {
     refuseUnknownOptions('createCache', options, ['batch', 'policy', 'use']);
     const { config, device } = this;
     const layers = { prelude: config.preludeLayers, core: config.coreLayers, coda: config.codaLayers };
-    return new KVCache({ device, layers, kvHeads: config.kvHeads, headDim: headDim(config), contextLength: config.contextLength, ...options });
+    return new KVCache({
+      device,
+      layers,
+      kvHeads: config.kvHeads,
+      headDim: headDim(config),
+      contextLength: config.contextLength,
+      ...options,
+    });
   }
 
   /** e (B, T, C) of tokens (B, T) i32. Throws RangeOpError for a token outside the vocabulary. */
@@ -139,14 +146,20 @@ export class RecurrentModel {
     const { seed = 0, scale = 1 } = from;
     if (!(scale >= 0 && scale <= 1e6)) throw new OptionError(`initialState: scale must be from 0 (zeros) to 1e6; got ${scale}`);
     const seeds = typeof seed === 'number' ? new Array<number>(pass.batch).fill(seed) : seed;
-    if (seeds.length !== pass.batch) throw new OptionError(`initialState: ${seeds.length} seeds for a batch of ${pass.batch}; give one, or one for each sequence`);
+    if (seeds.length !== pass.batch)
+      throw new OptionError(`initialState: ${seeds.length} seeds for a batch of ${pass.batch}; give one, or one for each sequence`);
     const words = seeds.map((one) => randomKey(one, 'state'));
     if (scale === 0) return this.device.zeros(shape);
     return tidy(this.device, () => {
       const keys = new Int32Array(pass.batch * pass.length * 2);
       for (let i = 0; i < keys.length; i++) keys[i] = words[Math.floor(i / (2 * pass.length))]![i % 2]!;
       const keyTensor = this.device.tensor(keys, [pass.batch, pass.length, 2], { dtype: 'i32' });
-      return randomRows(keyTensor, pass.positionTensor, { distribution: 'truncatedNormal', width: C, std: Math.sqrt(2 / 5) * scale, bound: 3 });
+      return randomRows(keyTensor, pass.positionTensor, {
+        distribution: 'truncatedNormal',
+        width: C,
+        std: Math.sqrt(2 / 5) * scale,
+        bound: 3,
+      });
     });
   }
 
@@ -191,6 +204,7 @@ export class RecurrentModel {
   }
 
   #checkShape(who: string, tensor: Tensor, shape: readonly number[]): void {
-    if (showShape(tensor.shape) !== showShape(shape)) throw new ShapeError(`${who}: must be ${showShape(shape)}; got ${showShape(tensor.shape)}`);
+    if (showShape(tensor.shape) !== showShape(shape))
+      throw new ShapeError(`${who}: must be ${showShape(shape)}; got ${showShape(tensor.shape)}`);
   }
 }

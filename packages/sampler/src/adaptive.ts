@@ -1,8 +1,8 @@
 import { concat, keep, reshape, slice, type Tensor, tidy } from '@unroll/tensor';
+import { type Call, lastColumn, open, readLogits, recur, sequencesOf, type Thought, takeRows } from './call.js';
 import type { ExitRecord, ExitRule, ExitTest } from './exit.js';
 import type { ModelPass } from './language-model.js';
 import type { Engine } from './run.js';
-import { type Call, lastColumn, open, readLogits, recur, sequencesOf, takeRows, type Thought } from './think.js';
 
 /** One sequence of a call while its recurrences run, and what is left of it when they end. */
 interface Row {
@@ -112,9 +112,19 @@ function finishRow(live: LiveRows, row: Row, place: number): void {
 /** The rows meet again for the coda, which has no loops; where every rule has read its last logits, that is done already. */
 function collect(engine: Engine, call: Call, rows: readonly Row[]): Thought {
   return tidy(engine.model.device, () => {
-    const states = concat(rows.map((row) => row.state!), 0);
+    const states = concat(
+      rows.map((row) => row.state!),
+      0,
+    );
     const result = { state: lastColumn(states), depths: rows.map((row) => row.depth), exits: rows.map((row) => row.record) };
-    if (call.readout === 'last' && rows.every((row) => row.logits !== undefined)) return { ...result, logits: concat(rows.map((row) => row.logits!), 0) };
+    if (call.readout === 'last' && rows.every((row) => row.logits !== undefined))
+      return {
+        ...result,
+        logits: concat(
+          rows.map((row) => row.logits!),
+          0,
+        ),
+      };
     const pass = engine.cache.begin(call.positions, sequencesOf(call));
     try {
       return { ...result, logits: readLogits(engine, states, pass, call.readout) };
@@ -136,7 +146,15 @@ export async function thinkAdaptively(engine: Engine, call: Call, rule: ExitRule
     for (let b = 0; b < call.lanes.length; b++) {
       const start = ownState(live.state, b, live.pass.positions);
       try {
-        rows.push({ b, test: rule.begin(start, engine.model), values: [], depth: call.depth, record: undefined, state: undefined, logits: undefined });
+        rows.push({
+          b,
+          test: rule.begin(start, engine.model),
+          values: [],
+          depth: call.depth,
+          record: undefined,
+          state: undefined,
+          logits: undefined,
+        });
       } finally {
         start.dispose();
       }

@@ -35,7 +35,7 @@ export class Emitter {
     private readonly lane: Lane,
     private readonly cache: ModelCache,
     private readonly tally: Tally,
-    private readonly cachedTokens = 0,
+    private readonly reused: { readonly cachedTokens: number; readonly droppedTokens: number } = { cachedTokens: 0, droppedTokens: 0 },
   ) {
     this.#text = new TextStream(run.tokenizer, lane.tokens.slice(), run.stopStrings);
   }
@@ -66,7 +66,7 @@ export class Emitter {
     const { rounds, drafted, accepted, recurrencesPerPosition } = tally;
     return {
       promptTokens: lane.promptLength,
-      cachedTokens: this.cachedTokens,
+      ...this.reused,
       newTokens,
       corePasses: tally.corePasses,
       corePositions: tally.corePositions,

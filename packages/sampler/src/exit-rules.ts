@@ -1,4 +1,27 @@
-import { add, affine, argmax, copy, div, keep, log, max, maximum, mean, minimum, mul, OptionError, refuseUnknownOptions, reshape, softmax, sqrt, square, sub, sum, type Tensor, tidy } from '@unroll/tensor';
+import {
+  add,
+  affine,
+  argmax,
+  copy,
+  div,
+  keep,
+  log,
+  max,
+  maximum,
+  mean,
+  minimum,
+  mul,
+  OptionError,
+  refuseUnknownOptions,
+  reshape,
+  softmax,
+  sqrt,
+  square,
+  sub,
+  sum,
+  type Tensor,
+  tidy,
+} from '@unroll/tensor';
 import { controlNames, type ExitControls, type ExitReading, type ExitRule, type ExitTest, parseControls } from './exit.js';
 import type { LanguageModel } from './language-model.js';
 
@@ -19,7 +42,12 @@ async function scalar(tensor: Tensor): Promise<number> {
   }
 }
 
-function rule(name: string, threshold: number, options: ExitRuleOptions, begin: (start: Tensor, model: LanguageModel, threshold: number) => ExitTest): ExitRule {
+function rule(
+  name: string,
+  threshold: number,
+  options: ExitRuleOptions,
+  begin: (start: Tensor, model: LanguageModel, threshold: number) => ExitTest,
+): ExitRule {
   refuseUnknownOptions(name, options, ['threshold', ...controlNames]);
   const limit = options.threshold ?? threshold;
   if (Number.isNaN(limit)) throw new OptionError(`${name}: threshold must be a number; got ${limit}`);
@@ -131,7 +159,8 @@ function divergenceTest(model: LanguageModel, threshold: number, distribution: (
 }
 
 /** KL(p_{i-1} || p_i) of the output distribution in nats; the first previous one is uniform. Threshold 0.001 (the paper reports with 5e-4). */
-export const kl = (options: ExitRuleOptions = {}): ExitRule => rule('kl', 1e-3, options, (_, model, threshold) => divergenceTest(model, threshold, softmax));
+export const kl = (options: ExitRuleOptions = {}): ExitRule =>
+  rule('kl', 1e-3, options, (_, model, threshold) => divergenceTest(model, threshold, softmax));
 
 /** As `kl`, after every p below 0.1 max p is set to 1 / V and the rest renormalised. Threshold 1e-5. */
 export const minpKl = (options: ExitRuleOptions = {}): ExitRule =>
@@ -162,7 +191,15 @@ export const argmaxStability = (options: ExitRuleOptions = {}): ExitRule =>
     };
   });
 
-const rules = { 'latent-diff': latentDiff, cosine, acceleration, 'entropy-diff': entropyDiff, kl, 'minp-kl': minpKl, 'argmax-stability': argmaxStability };
+const rules = {
+  'latent-diff': latentDiff,
+  cosine,
+  acceleration,
+  'entropy-diff': entropyDiff,
+  kl,
+  'minp-kl': minpKl,
+  'argmax-stability': argmaxStability,
+};
 export type ExitRuleName = keyof typeof rules;
 export const exitRuleNames = Object.keys(rules) as ExitRuleName[];
 

@@ -1,7 +1,7 @@
 import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
 import { Emitter, type GeneratedToken } from './emit.js';
 import type { ModelCache } from './language-model.js';
-import { cacheFor, type CommonOptions, commonNames, parseRun, promptTokens, whole } from './options.js';
+import { type CommonOptions, cacheFor, commonNames, parseRun, promptTokens, whole } from './options.js';
 import { decodePlain } from './plain.js';
 import { type Engine, emptyTally, type Lane } from './run.js';
 
@@ -30,7 +30,9 @@ export async function* generateBatch(options: BatchOptions): AsyncGenerator<Batc
   refuseUnknownOptions(who, options, [...commonNames, 'prompts', 'samples', 'cache']);
   const { model, tokenizer, samples = 1, seed = 0, stateSeed = seed } = options;
   if (options.speculative !== undefined || options.wavefront !== undefined) {
-    throw new OptionError(`${who}: speculative and wavefront decode one sequence: each text would gain another number of tokens per pass; run the prompts one by one`);
+    throw new OptionError(
+      `${who}: speculative and wavefront decode one sequence: each text would gain another number of tokens per pass; run the prompts one by one`,
+    );
   }
   whole(who, 'samples', samples, 1, 65536);
   whole(who, 'seed', seed + samples - 1, 0, Number.MAX_SAFE_INTEGER);
@@ -40,7 +42,16 @@ export async function* generateBatch(options: BatchOptions): AsyncGenerator<Batc
   const lanes = prompts.flatMap((prompt, p) =>
     Array.from({ length: samples }, (_, sample): Lane => {
       const index = p * samples + sample;
-      return { index, sequence: index, promptLength: prompt.length, limit: run.maxNewTokens[p]!, tokens: [...prompt], seed: seed + sample, stateSeed, done: false };
+      return {
+        index,
+        sequence: index,
+        promptLength: prompt.length,
+        limit: run.maxNewTokens[p]!,
+        tokens: [...prompt],
+        seed: seed + sample,
+        stateSeed,
+        done: false,
+      };
     }),
   );
   if (lanes[0]!.limit === 0) return;

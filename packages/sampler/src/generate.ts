@@ -1,7 +1,7 @@
 import { refuseUnknownOptions } from '@unroll/tensor';
 import { Emitter, type GeneratedToken } from './emit.js';
 import type { ModelCache } from './language-model.js';
-import { cacheFor, type CommonOptions, commonNames, parseRun, promptTokens } from './options.js';
+import { type CommonOptions, cacheFor, commonNames, parseRun, promptTokens } from './options.js';
 import { decodePlain, type Strategy } from './plain.js';
 import { type Engine, emptyTally, type Lane, type Run } from './run.js';
 import { decodeSpeculatively } from './speculative.js';
@@ -34,7 +34,16 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
   const run = parseRun('generate', options, [prompt]);
   const { cache, owned } = cacheFor('generate', options, 1, options.cache);
   try {
-    const lane: Lane = { index: 0, sequence: 0, promptLength: prompt.length, limit: run.maxNewTokens[0]!, tokens: [...prompt], seed, stateSeed, done: false };
+    const lane: Lane = {
+      index: 0,
+      sequence: 0,
+      promptLength: prompt.length,
+      limit: run.maxNewTokens[0]!,
+      tokens: [...prompt],
+      seed,
+      stateSeed,
+      done: false,
+    };
     const engine: Engine = { model, cache, initScale: run.initScale, hook: run.hook, signal: run.signal, tally: emptyTally() };
     if (lane.limit === 0) return;
     const emitter = new Emitter(run, lane, cache, engine.tally);

@@ -1,14 +1,46 @@
 export type { Finish, GeneratedToken } from './emit.js';
-export { type CustomExitOptions, customExit, type ExitControls, type ExitReading, type ExitRecord, type ExitRule, type ExitTest, type ExitView } from './exit.js';
-export { acceleration, argmaxStability, cosine, type ExitRuleName, type ExitRuleOptions, entropyDiff, exitRule, exitRuleNames, kl, latentDiff, minpKl } from './exit-rules.js';
+export {
+  type CustomExitOptions,
+  customExit,
+  type ExitControls,
+  type ExitReading,
+  type ExitRecord,
+  type ExitRule,
+  type ExitTest,
+  type ExitView,
+} from './exit.js';
+export {
+  acceleration,
+  argmaxStability,
+  cosine,
+  type ExitRuleName,
+  type ExitRuleOptions,
+  entropyDiff,
+  exitRule,
+  exitRuleNames,
+  kl,
+  latentDiff,
+  minpKl,
+} from './exit-rules.js';
 export { type GenerateOptions, generate } from './generate.js';
 export { type BatchOptions, type BatchToken, generateBatch } from './generate-batch.js';
-export type { CacheUsage, CacheUse, InitialStateSource, LanguageModel, ModelCache, ModelPass, TextCodec } from './language-model.js';
+export type {
+  CacheUsage,
+  CacheUse,
+  InitialStateSource,
+  LanguageModel,
+  ModelCache,
+  ModelPass,
+  SavedCache,
+  TextCodec,
+} from './language-model.js';
 export type { CommonOptions } from './options.js';
 export type { LogitsContext, LogitsProcessor } from './penalties.js';
 export type { DepthByToken, RecurrenceEvent, RecurrenceHook, RunReport, WarmStart } from './run.js';
 export type { Alternative } from './sampling.js';
 export { type Score, type ScoredToken, type ScoreOptions, score } from './score.js';
+export { type SavedSession, Session, type SessionOptions, type TurnOptions } from './session.js';
 export type { SpeculativeOptions } from './speculative.js';
+export { type TargetDepthOptions, targetDepth } from './target-depth.js';
 export type { WavefrontOptions } from './wavefront.js';
 export { type FreezeRule, freezeRules } from './wavefront-freeze.js';

@@ -25,6 +25,17 @@ export interface CacheUsage {
   readonly allocatedBytes: number;
 }
 
+/** A cache's content on the host; policy and layers are plain data that only the cache understands. */
+export interface SavedCache {
+  readonly policy: unknown;
+  readonly layers: unknown;
+  readonly lengths: readonly number[];
+  /** (R, 4): sequence, slot, position, row. */
+  readonly entries: Int32Array;
+  readonly keys: Float32Array;
+  readonly values: Float32Array;
+}
+
 /** Stored keys and values of a batch of sequences. */
 export interface ModelCache<P extends ModelPass = ModelPass> {
   readonly batch: number;
@@ -38,6 +49,10 @@ export interface ModelCache<P extends ModelPass = ModelPass> {
   copySequence(from: number, to: number, length?: number): void;
   /** A cache of its own with the same content. */
   fork(): ModelCache<P>;
+  /** The content on the host. */
+  save(): Promise<SavedCache>;
+  /** Takes over what `save` gave. Throws when it does not fit this cache. */
+  load(saved: SavedCache): void;
   usage(): CacheUsage;
   dispose(): void;
 }

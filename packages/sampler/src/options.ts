@@ -121,30 +121,44 @@ export function between(who: string, name: string, value: number, least: number,
 const deepest = 65536;
 
 /** A prompt as tokens that fit the model. Throws OptionError. */
-export function promptTokens(who: string, model: LanguageModel, tokenizer: TextCodec | undefined, prompt: string | readonly number[]): readonly number[] {
-  if (typeof prompt === 'string' && tokenizer === undefined) throw new OptionError(`${who}: a text prompt needs a tokenizer; give one, or give token ids`);
+export function promptTokens(
+  who: string,
+  model: LanguageModel,
+  tokenizer: TextCodec | undefined,
+  prompt: string | readonly number[],
+): readonly number[] {
+  if (typeof prompt === 'string' && tokenizer === undefined)
+    throw new OptionError(`${who}: a text prompt needs a tokenizer; give one, or give token ids`);
   const tokens = typeof prompt === 'string' ? tokenizer!.encode(prompt) : prompt;
   if (tokens.length === 0) throw new OptionError(`${who}: the prompt has no tokens; give at least one`);
   checkTokens(who, model, tokens);
   if (tokens.length >= model.contextLength) {
-    throw new OptionError(`${who}: the prompt has ${tokens.length} tokens, which leaves no room in the context of ${model.contextLength}; shorten it`);
+    throw new OptionError(
+      `${who}: the prompt has ${tokens.length} tokens, which leaves no room in the context of ${model.contextLength}; shorten it`,
+    );
   }
   return tokens;
 }
 
 export function checkTokens(who: string, model: LanguageModel, tokens: readonly number[]): void {
   const bad = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= model.vocabularySize);
-  if (bad !== undefined) throw new OptionError(`${who}: token ${bad} is outside the vocabulary of ${model.vocabularySize}; is the tokenizer this model's?`);
+  if (bad !== undefined)
+    throw new OptionError(`${who}: token ${bad} is outside the vocabulary of ${model.vocabularySize}; is the tokenizer this model's?`);
 }
 
 function parseSampling(who: string, options: CommonOptions): SamplingOptions {
   const { logitBias, sampleOn = 'auto' } = options;
   const V = options.model.vocabularySize;
-  if (sampleOn !== 'auto' && sampleOn !== 'host') throw new OptionError(`${who}: sampleOn must be "auto" or "host"; got ${JSON.stringify(sampleOn)}`);
-  const bias = logitBias === undefined ? undefined : new Map(logitBias instanceof Map ? logitBias : Object.entries(logitBias).map(([id, value]) => [Number(id), value as number]));
+  if (sampleOn !== 'auto' && sampleOn !== 'host')
+    throw new OptionError(`${who}: sampleOn must be "auto" or "host"; got ${JSON.stringify(sampleOn)}`);
+  const bias =
+    logitBias === undefined
+      ? undefined
+      : new Map(logitBias instanceof Map ? logitBias : Object.entries(logitBias).map(([id, value]) => [Number(id), value as number]));
   for (const [id, value] of bias ?? []) {
     whole(who, 'a token id of logitBias', id, 0, V - 1);
-    if (Number.isNaN(value) || value === Number.POSITIVE_INFINITY) throw new OptionError(`${who}: the logitBias of token ${id} must be a number below Infinity; got ${value}`);
+    if (Number.isNaN(value) || value === Number.POSITIVE_INFINITY)
+      throw new OptionError(`${who}: the logitBias of token ${id} must be a number below Infinity; got ${value}`);
   }
   return {
     temperature: between(who, 'temperature', options.temperature ?? 0, 0, 1e6),
@@ -178,7 +192,11 @@ function refuseImpossible(who: string, { exit, warmStart, speculative, wavefront
     throw new OptionError(`${who}: warmStart must be "norm-state" or "state"; got ${JSON.stringify(warmStart)}`);
   }
   const several = 'one pass runs several tokens';
-  refuse(speculative !== undefined && wavefront !== undefined, 'speculative and wavefront', 'each decides by itself how tokens share a pass');
+  refuse(
+    speculative !== undefined && wavefront !== undefined,
+    'speculative and wavefront',
+    'each decides by itself how tokens share a pass',
+  );
   for (const [name, on] of [
     ['speculative', speculative !== undefined],
     ['wavefront', wavefront !== undefined],
@@ -211,11 +229,13 @@ export function parseRun(who: string, options: CommonOptions, prompts: readonly 
     const room = model.contextLength - prompt.length;
     const most = whole(who, 'maxNewTokens', options.maxNewTokens ?? Math.min(256, room), 0, Number.MAX_SAFE_INTEGER);
     if (most > room) {
-      throw new OptionError(`${who}: ${prompt.length} prompt tokens and ${most} new ones exceed the context of ${model.contextLength}; ask for at most ${room} new tokens`);
+      throw new OptionError(
+        `${who}: ${prompt.length} prompt tokens and ${most} new ones exceed the context of ${model.contextLength}; ask for at most ${room} new tokens`,
+      );
     }
     return most;
   });
-  const onePass = exit !== undefined && exit.inPrefill;
+  const onePass = exit?.inPrefill === true;
   return {
     model,
     tokenizer,
@@ -236,17 +256,24 @@ export function parseRun(who: string, options: CommonOptions, prompts: readonly 
 }
 
 /** The caller's cache after a check, or a new one. Throws OptionError. */
-export function cacheFor(who: string, options: CommonOptions, batch: number, given?: ModelCache): { readonly cache: ModelCache; readonly owned: boolean } {
+export function cacheFor(
+  who: string,
+  options: CommonOptions,
+  batch: number,
+  given?: ModelCache,
+): { readonly cache: ModelCache; readonly owned: boolean } {
   const { model, policy } = options;
   const use = cacheUse(options);
   if (given === undefined) return { cache: model.createCache({ batch, use, ...(policy === undefined ? {} : { policy }) }), owned: true };
-  if (policy !== undefined) throw new OptionError(`${who}: a cache has a policy of its own; give policy to createCache, or leave cache out`);
+  if (policy !== undefined)
+    throw new OptionError(`${who}: a cache has a policy of its own; give policy to createCache, or leave cache out`);
   const tokens = given.usage().tokens;
   if (given.batch !== batch || tokens !== 0) {
-    throw new OptionError(`${who}: cache must be empty and for ${batch} sequence(s); got one for ${given.batch} with ${tokens} tokens. Call truncate(0), or give another`);
+    throw new OptionError(
+      `${who}: cache must be empty and for ${batch} sequence(s); got one for ${given.batch} with ${tokens} tokens. Call truncate(0), or give another`,
+    );
   }
   const reason = given.refusal(use);
   if (reason !== undefined) throw new OptionError(`${who}: the cache's policy cannot serve ${use}: ${reason}`);
   return { cache: given, owned: false };
 }
-

@@ -1,8 +1,9 @@
 import { type Tensor, tidy } from '@unroll/tensor';
+import { type Thought, takeRows } from './call.js';
 import type { ExitRecord } from './exit.js';
 import type { Engine, Lane, Run } from './run.js';
 import { type Choice, chooseTokens, type Request } from './sampling.js';
-import { takeRows, type Thought, think } from './think.js';
+import { think } from './think.js';
 
 /** A token that a strategy decided on. The consumer appends it to the lane before it asks for the next. */
 export interface Produced extends Choice {
@@ -37,7 +38,7 @@ export async function prefill(engine: Engine, run: Run, lanes: readonly Lane[]):
   const { cache } = engine;
   const have = lanes.map((lane) => cache.length(lane.sequence));
   const T = Math.max(...lanes.map((lane, i) => lane.promptLength - have[i]!));
-  const exit = run.exit !== undefined && run.exit.inPrefill ? run.exit : undefined;
+  const exit = run.exit?.inPrefill === true ? run.exit : undefined;
   let thought: Thought | undefined;
   for (let start = 0; start < T; start += run.prefillChunk) {
     engine.signal?.throwIfAborted();
@@ -46,12 +47,16 @@ export async function prefill(engine: Engine, run: Run, lanes: readonly Lane[]):
     const end = Math.min(T, start + run.prefillChunk);
     const rows = lanes.flatMap((lane, i) => {
       const first = T - (lane.promptLength - have[i]!);
-      const positions = Array.from({ length: end - start }, (_, column) => (start + column < first ? -1 : have[i]! + start + column - first));
+      const positions = Array.from({ length: end - start }, (_, column) =>
+        start + column < first ? -1 : have[i]! + start + column - first,
+      );
       return end <= first ? [] : [{ lane, positions }];
     });
     thought = await think(engine, {
       lanes: rows.map(({ lane }) => lane),
-      tokens: Int32Array.from(rows.flatMap(({ lane, positions }) => positions.map((position) => (position < 0 ? 0 : lane.tokens[position]!)))),
+      tokens: Int32Array.from(
+        rows.flatMap(({ lane, positions }) => positions.map((position) => (position < 0 ? 0 : lane.tokens[position]!))),
+      ),
       positions: Int32Array.from(rows.flatMap(({ positions }) => positions)),
       depth: run.depth(0),
       exit,
@@ -103,7 +108,12 @@ async function step(engine: Engine, run: Run, lanes: readonly Lane[], index: num
  * One token after the other at fixed depth, depth by token, or with adaptive exit; with or without warm start. Lanes that are done
  * leave the batch. `leaders` names for each lane the lane whose prefill it shares.
  */
-export async function* decodePlain(engine: Engine, run: Run, lanes: readonly Lane[], leaders: readonly number[] = lanes.map((_, i) => i)): Strategy {
+export async function* decodePlain(
+  engine: Engine,
+  run: Run,
+  lanes: readonly Lane[],
+  leaders: readonly number[] = lanes.map((_, i) => i),
+): Strategy {
   const first = [...new Set(leaders)];
   let thought: Thought | undefined = await prefill(
     engine,
@@ -114,11 +124,18 @@ export async function* decodePlain(engine: Engine, run: Run, lanes: readonly Lan
     lanes.forEach((lane, i) => {
       if (leaders[i] !== i) engine.cache.copySequence(lanes[leaders[i]!]!.sequence, lane.sequence);
     });
-    thought = pick(thought, leaders.map((leader) => first.indexOf(leader)));
+    thought = pick(
+      thought,
+      leaders.map((leader) => first.indexOf(leader)),
+    );
     let live = lanes;
     for (let index = 1; ; index++) {
       engine.signal?.throwIfAborted();
-      const choices = await chooseTokens(thought.logits, live.map((lane) => requestOf(lane)), run.sampling);
+      const choices = await chooseTokens(
+        thought.logits,
+        live.map((lane) => requestOf(lane)),
+        run.sampling,
+      );
       for (const [i, lane] of live.entries()) {
         yield { lane, ...choices[i]!, recurrences: thought.depths[i]!, exit: thought.exits[i] };
       }

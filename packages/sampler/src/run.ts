@@ -17,7 +17,7 @@ export interface RecurrenceEvent {
   readonly positions: Int32Array;
 }
 
-/** Called after every recurrence; a tensor (B, T, C) that it returns takes the state's place. Not asynchronous. */
+/** Called after every recurrence; a tensor (B, T, C) that it returns takes the state's place and is the run's from then on. Not asynchronous. */
 export type RecurrenceHook = (event: RecurrenceEvent) => Tensor | undefined;
 
 export type WarmStart = 'norm-state' | 'state';
@@ -47,7 +47,14 @@ export interface Tally {
   recurrencesPerPosition: number[] | undefined;
 }
 
-export const emptyTally = (): Tally => ({ corePasses: 0, corePositions: 0, drafted: 0, accepted: 0, rounds: 0, recurrencesPerPosition: undefined });
+export const emptyTally = (): Tally => ({
+  corePasses: 0,
+  corePositions: 0,
+  drafted: 0,
+  accepted: 0,
+  rounds: 0,
+  recurrencesPerPosition: undefined,
+});
 
 /** One sequence that is being continued. */
 export interface Lane {
@@ -88,8 +95,10 @@ export interface Run {
 
 export interface RunReport {
   readonly promptTokens: number;
-  /** Prompt tokens that a session had from earlier turns. */
+  /** Prompt tokens whose keys a session had from earlier turns. */
   readonly cachedTokens: number;
+  /** Tokens that a session's sliding window dropped from the prompt's beginning. */
+  readonly droppedTokens: number;
   readonly newTokens: number;
   /** Calls of the core, prefill included; in a batch, of all its sequences together. */
   readonly corePasses: number;

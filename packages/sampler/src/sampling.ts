@@ -1,4 +1,20 @@
-import { add, affine, argmax, type Device, gatherRows, logSumExp, randomKey, randomRows, reshape, slice, sub, type Tensor, tidy, topK, UnrollError } from '@unroll/tensor';
+import {
+  add,
+  affine,
+  argmax,
+  type Device,
+  gatherRows,
+  logSumExp,
+  randomKey,
+  randomRows,
+  reshape,
+  slice,
+  sub,
+  type Tensor,
+  tidy,
+  topK,
+  UnrollError,
+} from '@unroll/tensor';
 import { candidates, keepCandidates } from './filters.js';
 import { applyPenalties, type LogitsProcessor, type Penalties } from './penalties.js';
 
@@ -42,8 +58,16 @@ export interface Choice {
 export function gumbelNoise(device: Device, requests: readonly Pick<Request, 'seed' | 'position'>[], V: number): Tensor<'f32'> {
   return tidy(device, () => {
     const R = requests.length;
-    const keys = device.tensor(requests.flatMap(({ seed }) => randomKey(seed, 'sampling')), [R, 2], { dtype: 'i32' });
-    const positions = device.tensor(requests.map(({ position }) => position), [R], { dtype: 'i32' });
+    const keys = device.tensor(
+      requests.flatMap(({ seed }) => randomKey(seed, 'sampling')),
+      [R, 2],
+      { dtype: 'i32' },
+    );
+    const positions = device.tensor(
+      requests.map(({ position }) => position),
+      [R],
+      { dtype: 'i32' },
+    );
     return randomRows(keys, positions, { distribution: 'gumbel', width: V });
   });
 }
@@ -68,7 +92,9 @@ export async function chooseTokens(logits: Tensor<'f32'>, requests: readonly Req
   if (needsAllLogits(options)) tokens = await chooseOnHost(logits, requests, options);
   else if (options.temperature === 0 || options.topK === 1) tokens = await argmaxRows(logits);
   else if (whole) {
-    const race = tidy(logits.device, () => add(affine(logits, { scale: 1 / options.temperature }), gumbelNoise(logits.device, requests, V)));
+    const race = tidy(logits.device, () =>
+      add(affine(logits, { scale: 1 / options.temperature }), gumbelNoise(logits.device, requests, V)),
+    );
     tokens = await argmaxRows(race).finally(() => race.dispose());
   } else tokens = await raceCandidates(logits, requests, options);
   return describeTokens(logits, tokens, requests, options.alternatives);
@@ -93,14 +119,18 @@ async function raceCandidates(logits: Tensor<'f32'>, requests: readonly Request[
     const noise = gumbelNoise(logits.device, requests, V);
     const top = k < V ? topK(scaled, k) : undefined;
     if (top === undefined) return { values: scaled, noise };
-    const chosen = requests.map((_, r) => gatherRows(reshape(slice(noise, 0, r, r + 1), [V, 1]), reshape(slice(top.indices, 0, r, r + 1), [k])));
+    const chosen = requests.map((_, r) =>
+      gatherRows(reshape(slice(noise, 0, r, r + 1), [V, 1]), reshape(slice(top.indices, 0, r, r + 1), [k])),
+    );
     return { values: top.values, indices: top.indices, chosen };
   });
   try {
     const [values, indices, noise] = await Promise.all([
       parts.values.data(),
       parts.indices?.data(),
-      parts.noise !== undefined ? parts.noise.data() : Promise.all(parts.chosen.map((row) => row.data())).then((rows) => Float32Array.from(rows.flatMap((row) => [...row]))),
+      parts.noise !== undefined
+        ? parts.noise.data()
+        : Promise.all(parts.chosen.map((row) => row.data())).then((rows) => Float32Array.from(rows.flatMap((row) => [...row]))),
     ]);
     return Array.from({ length: R }, (_, r) => {
       const row = (x: ArrayLike<number>) => (x as Float32Array).subarray(r * k, (r + 1) * k);
@@ -148,11 +178,20 @@ async function chooseOnHost(logits: Tensor<'f32'>, requests: readonly Request[],
 }
 
 /** Log-probabilities of the chosen tokens and of the best ones. */
-export async function describeTokens(logits: Tensor<'f32'>, tokens: readonly number[], requests: readonly Request[], n: number): Promise<Choice[]> {
+export async function describeTokens(
+  logits: Tensor<'f32'>,
+  tokens: readonly number[],
+  requests: readonly Request[],
+  n: number,
+): Promise<Choice[]> {
   const V = logits.shape[1]!;
   const parts = tidy(logits.device, () => {
     const relative = sub(logits, logSumExp(logits, { axis: -1, keepDims: true }));
-    const places = logits.device.tensor(tokens.map((token, r) => r * V + token), [tokens.length], { dtype: 'i32' });
+    const places = logits.device.tensor(
+      tokens.map((token, r) => r * V + token),
+      [tokens.length],
+      { dtype: 'i32' },
+    );
     const best = n > 0 ? topK(relative, Math.min(n, V)) : undefined;
     return { chosen: gatherRows(reshape(relative, [relative.size, 1]), places), ...best };
   });
@@ -167,7 +206,11 @@ export async function describeTokens(logits: Tensor<'f32'>, tokens: readonly num
       }
       if (values === undefined || indices === undefined) return { token, logprob };
       const k = values.length / tokens.length;
-      return { token, logprob, alternatives: Array.from({ length: k }, (_, i) => ({ token: indices[r * k + i]!, logprob: values[r * k + i]! })) };
+      return {
+        token,
+        logprob,
+        alternatives: Array.from({ length: k }, (_, i) => ({ token: indices[r * k + i]!, logprob: values[r * k + i]! })),
+      };
     });
   } finally {
     for (const tensor of Object.values(parts)) tensor?.dispose();

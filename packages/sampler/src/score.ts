@@ -59,13 +59,25 @@ function split({ model, tokenizer, prompt, continuation }: ScoreOptions): { toke
   const given = Math.max(1, shared);
   if (tokens.length <= given) throw new OptionError('score: the continuation has no token to score; without a prompt it needs two');
   checkTokens('score', model, tokens);
-  if (tokens.length > model.contextLength) throw new OptionError(`score: ${tokens.length} tokens exceed the context of ${model.contextLength}; shorten the text`);
+  if (tokens.length > model.contextLength)
+    throw new OptionError(`score: ${tokens.length} tokens exceed the context of ${model.contextLength}; shorten the text`);
   return { tokens, given };
 }
 
 /** Log-likelihood and perplexity of a continuation, in one pass at one depth (in chunks). Throws OptionError. */
 export async function score(options: ScoreOptions): Promise<Score> {
-  refuseUnknownOptions('score', options, ['model', 'tokenizer', 'prompt', 'continuation', 'recurrences', 'seed', 'initScale', 'chunk', 'policy', 'signal']);
+  refuseUnknownOptions('score', options, [
+    'model',
+    'tokenizer',
+    'prompt',
+    'continuation',
+    'recurrences',
+    'seed',
+    'initScale',
+    'chunk',
+    'policy',
+    'signal',
+  ]);
   const { model, policy, signal } = options;
   const { tokens, given } = split(options);
   const depth = whole('score', 'recurrences (depth)', options.recurrences ?? model.meanRecurrence, 1, 65536);
@@ -74,7 +86,16 @@ export async function score(options: ScoreOptions): Promise<Score> {
   const initScale = between('score', 'initScale', options.initScale ?? 1, 0, 1e6);
   const cache = model.createCache(policy === undefined ? {} : { policy });
   const engine = { model, cache, initScale, hook: undefined, signal, tally: emptyTally() };
-  const lane: Lane = { index: 0, sequence: 0, promptLength: tokens.length, limit: 0, tokens: [...tokens], seed, stateSeed: seed, done: false };
+  const lane: Lane = {
+    index: 0,
+    sequence: 0,
+    promptLength: tokens.length,
+    limit: 0,
+    tokens: [...tokens],
+    seed,
+    stateSeed: seed,
+    done: false,
+  };
   const scored: ScoredToken[] = [];
   try {
     // The last token's own logits would judge what follows the text.
@@ -89,7 +110,10 @@ export async function score(options: ScoreOptions): Promise<Score> {
         readout: 'all',
       });
       try {
-        const requests = Array.from({ length: end - start }, (_, i): Request => ({ seed, position: start + i + 1, tokens, promptLength: tokens.length }));
+        const requests = Array.from(
+          { length: end - start },
+          (_, i): Request => ({ seed, position: start + i + 1, tokens, promptLength: tokens.length }),
+        );
         const described = await describeTokens(thought.logits, tokens.slice(start + 1, end + 1), requests, 1);
         described.forEach(({ token, logprob, alternatives }, i) => {
           if (start + i + 1 >= given) scored.push({ token, logprob, best: alternatives![0]!.token === token });

@@ -23,7 +23,9 @@ export function parseSpeculative(who: string, options: SpeculativeOptions | unde
   refuseUnknownOptions(`${who}: speculative`, options, ['draftRecurrences', 'lookahead', 'threshold']);
   const { draftRecurrences, lookahead, threshold } = options;
   if (!Number.isInteger(draftRecurrences) || draftRecurrences < 1 || draftRecurrences > depth) {
-    throw new OptionError(`${who}: speculative.draftRecurrences must be a whole number from 1 to the depth, ${depth}; got ${draftRecurrences}`);
+    throw new OptionError(
+      `${who}: speculative.draftRecurrences must be a whole number from 1 to the depth, ${depth}; got ${draftRecurrences}`,
+    );
   }
   if (!Number.isInteger(lookahead) || lookahead < 1 || lookahead > 1024) {
     throw new OptionError(`${who}: speculative.lookahead must be a whole number from 1 to 1024; got ${lookahead}`);
@@ -99,7 +101,9 @@ export async function* decodeSpeculatively(engine: Engine, run: Run, lane: Lane)
       } else {
         const judged = await describeTokens(verified.logits, drafts, requests, Math.max(1, run.sampling.alternatives));
         accepted = countNear(judged, threshold);
-        const plain = judged.map(({ alternatives, ...choice }) => (run.sampling.alternatives > 0 ? { ...choice, alternatives: alternatives! } : choice));
+        const plain = judged.map(({ alternatives, ...choice }) =>
+          run.sampling.alternatives > 0 ? { ...choice, alternatives: alternatives! } : choice,
+        );
         choices = [...plain.slice(0, accepted), ...choices.slice(accepted)];
       }
     } finally {

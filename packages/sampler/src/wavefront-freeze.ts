@@ -17,7 +17,12 @@ export interface StateWindow {
  * - latent-acceleration-1: norm(d - d') / norm(s), d = s - s', where a position without an older state has d' = 0
  * - latent-acceleration-2: norm(s - 2 s' + s'') / (norm(s) + 1e-6), over positions with an older state; s'' = 0 in the first round
  */
-export async function measureStates(rule: FreezeRule, before: StateWindow, after: StateWindow, older: StateWindow | undefined): Promise<readonly number[]> {
+export async function measureStates(
+  rule: FreezeRule,
+  before: StateWindow,
+  after: StateWindow,
+  older: StateWindow | undefined,
+): Promise<readonly number[]> {
   if (rule === 'token-stability' || rule === 'fixed') return [];
   const [, W, C] = after.tensor.shape as [number, number, number];
   const c = after.start;

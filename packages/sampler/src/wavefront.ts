@@ -1,8 +1,22 @@
-import { add, affine, concat, mul, OptionError, randomKey, refuseUnknownOptions, reshape, slice, type Tensor, threefry2x32, tidy, UnrollError } from '@unroll/tensor';
+import {
+  add,
+  affine,
+  concat,
+  mul,
+  OptionError,
+  randomKey,
+  refuseUnknownOptions,
+  reshape,
+  slice,
+  type Tensor,
+  threefry2x32,
+  tidy,
+  UnrollError,
+} from '@unroll/tensor';
+import { recur } from './call.js';
 import { disposeThought, prefill, requestOf, type Strategy } from './plain.js';
 import type { Engine, Lane, Run } from './run.js';
 import { type Choice, chooseTokens } from './sampling.js';
-import { recur } from './think.js';
 import { type FreezeRule, freezeRules, lastSettled, measureStates, type StateWindow } from './wavefront-freeze.js';
 
 export interface WavefrontOptions {
@@ -26,7 +40,17 @@ export interface WavefrontOptions {
   readonly maxRounds?: number;
 }
 
-const defaults = { innerRecurrences: 4, headway: 1, maxWavefront: 128, freeze: 'latent-diff', threshold: 0.03, emaEmbeds: 0.1, stateNoise: 0.5, continuous: false, maxRounds: 4098 } as const;
+const defaults = {
+  innerRecurrences: 4,
+  headway: 1,
+  maxWavefront: 128,
+  freeze: 'latent-diff',
+  threshold: 0.03,
+  emaEmbeds: 0.1,
+  stateNoise: 0.5,
+  continuous: false,
+  maxRounds: 4098,
+} as const;
 
 /** Throws OptionError. */
 export function parseWavefront(who: string, options: WavefrontOptions | undefined): WavefrontOptions | undefined {
@@ -34,13 +58,15 @@ export function parseWavefront(who: string, options: WavefrontOptions | undefine
   refuseUnknownOptions(`${who}: wavefront`, options, Object.keys(defaults));
   const all = { ...defaults, ...options };
   for (const name of ['innerRecurrences', 'headway', 'maxWavefront', 'maxRounds'] as const) {
-    if (!Number.isInteger(all[name]) || all[name] < 1) throw new OptionError(`${who}: wavefront.${name} must be a whole number from 1; got ${all[name]}`);
+    if (!Number.isInteger(all[name]) || all[name] < 1)
+      throw new OptionError(`${who}: wavefront.${name} must be a whole number from 1; got ${all[name]}`);
   }
   for (const name of ['emaEmbeds', 'stateNoise'] as const) {
     if (!(all[name] >= 0 && all[name] <= 1)) throw new OptionError(`${who}: wavefront.${name} must be from 0 to 1; got ${all[name]}`);
   }
   if (!(all.threshold >= 0)) throw new OptionError(`${who}: wavefront.threshold must be a number from 0; got ${all.threshold}`);
-  if (!freezeRules.includes(all.freeze)) throw new OptionError(`${who}: wavefront.freeze must be one of ${freezeRules.join(', ')}; got ${JSON.stringify(all.freeze)}`);
+  if (!freezeRules.includes(all.freeze))
+    throw new OptionError(`${who}: wavefront.freeze must be one of ${freezeRules.join(', ')}; got ${JSON.stringify(all.freeze)}`);
   return options;
 }
 
@@ -66,7 +92,15 @@ interface Round {
 }
 
 /** One round over positions c .. c + W - 1: embed, mix, recur, read. */
-function refine(engine: Engine, lane: Lane, tokens: readonly number[], W: number, last: { readonly e?: StateWindow | undefined; readonly states?: Tensor | undefined }, noise: { readonly seed: number; readonly shares: readonly number[] }, o: Required<WavefrontOptions>): Round {
+function refine(
+  engine: Engine,
+  lane: Lane,
+  tokens: readonly number[],
+  W: number,
+  last: { readonly e?: StateWindow | undefined; readonly states?: Tensor | undefined },
+  noise: { readonly seed: number; readonly shares: readonly number[] },
+  o: Required<WavefrontOptions>,
+): Round {
   const { model, cache, initScale } = engine;
   const { device } = model;
   return tidy(device, () => {
@@ -77,7 +111,10 @@ function refine(engine: Engine, lane: Lane, tokens: readonly number[], W: number
       let e = model.prelude(device.tensor(tokens.slice(c, c + W), [1, W], { dtype: 'i32' }), pass);
       if (last.e !== undefined && o.emaEmbeds > 0) {
         const shared = Math.min(c + W, endOf(last.e)) - c;
-        const mixed = add(affine(slice(e, 1, 0, shared), { scale: 1 - o.emaEmbeds }), affine(columns(last.e, c, c + shared), { scale: o.emaEmbeds }));
+        const mixed = add(
+          affine(slice(e, 1, 0, shared), { scale: 1 - o.emaEmbeds }),
+          affine(columns(last.e, c, c + shared), { scale: o.emaEmbeds }),
+        );
         e = shared === W ? mixed : concat([mixed, slice(e, 1, shared, W)], 1);
       }
       const kept = last.states?.shape[1] ?? 0;
@@ -129,7 +166,10 @@ export async function* decodeWavefront(engine: Engine, run: Run, lane: Lane): St
   let older: StateWindow | undefined;
   try {
     for (let round = 0; !lane.done; round++) {
-      if (round >= o.maxRounds) throw new UnrollError(`wavefront: position ${frozen} has not settled in ${o.maxRounds} rounds; raise wavefront.threshold or wavefront.maxRounds, or use another freeze rule`);
+      if (round >= o.maxRounds)
+        throw new UnrollError(
+          `wavefront: position ${frozen} has not settled in ${o.maxRounds} rounds; raise wavefront.threshold or wavefront.maxRounds, or use another freeze rule`,
+        );
       engine.signal?.throwIfAborted();
       const c = frozen - 1;
       const shares = Array.from({ length: W }, (_, i) => o.stateNoise / (1 + (counts[c + i] ?? 0)));
@@ -142,7 +182,12 @@ export async function* decodeWavefront(engine: Engine, run: Run, lane: Lane): St
       let guesses: readonly Choice[];
       try {
         for (let i = 0; i < W; i++) counts[c + i] = (counts[c + i] ?? 0) + o.innerRecurrences;
-        const requests = Array.from({ length: W }, (_, i) => ({ seed: lane.seed, position: c + i + 1, tokens: current.slice(0, c + i + 1), promptLength: P }));
+        const requests = Array.from({ length: W }, (_, i) => ({
+          seed: lane.seed,
+          position: c + i + 1,
+          tokens: current.slice(0, c + i + 1),
+          promptLength: P,
+        }));
         guesses = await chooseTokens(done.logits, requests, run.sampling);
         unsettled = await measureStates(o.freeze, done.before, done.after, older);
         older?.tensor.dispose();
@@ -165,7 +210,11 @@ export async function* decodeWavefront(engine: Engine, run: Run, lane: Lane): St
         current = [...current.slice(0, frozen), ...guesses.map(({ token }) => token), ...ahead].slice(0, c + most);
         const before = frozen;
         if (o.freeze === 'fixed') frozen += freezing ? fixed : 0;
-        else frozen += lastSettled(W, o.freeze === 'token-stability' ? (i) => (stable[c + i] ?? 0) > steps : (i) => unsettled[i]! < o.threshold);
+        else
+          frozen += lastSettled(
+            W,
+            o.freeze === 'token-stability' ? (i) => (stable[c + i] ?? 0) > steps : (i) => unsettled[i]! < o.threshold,
+          );
         frozen = Math.min(frozen, current.length);
         const dropped = frozen - before;
         cache.truncate(frozen - 1, lane.sequence);
@@ -179,7 +228,7 @@ export async function* decodeWavefront(engine: Engine, run: Run, lane: Lane): St
         });
         W = next;
         tally.rounds++;
-        tally.recurrencesPerPosition = counts.slice(0, frozen);
+        tally.recurrencesPerPosition = Array.from({ length: frozen }, (_, i) => counts[i] ?? 0);
       } finally {
         done.logits.dispose();
         done.after.tensor.dispose();

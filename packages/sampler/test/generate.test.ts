@@ -1,6 +1,6 @@
-import { createCpuDevice } from '@unroll/tensor/cpu';
 import { parseKVPolicy } from '@unroll/nn';
 import { concat, slice, sub } from '@unroll/tensor';
+import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type GenerateOptions, generate, generateBatch, latentDiff, score, type TextCodec } from '../src/index.js';
@@ -28,13 +28,19 @@ describe('generate', () => {
   it('same seed, same text, whatever the chunking; other seeds give others', async () => {
     const texts = new Set<string>();
     await fc.assert(
-      fc.asyncProperty(fc.integer({ min: 0, max: 2 ** 50 }), fc.integer({ min: 1, max: 9 }), fc.constantFrom('full', 'latest', 'skip'), fc.constantFrom({}, { warmStart: 'state' as const }), async (seed, prefillChunk, policy, warm) => {
-        const options = { ...base, ...warm, prompt: 'unrolling', seed, temperature: 1, maxNewTokens: 8 };
-        const plain = await run(options);
-        const chunked = await run({ ...options, prefillChunk, policy: parseKVPolicy(policy) });
-        expect(chunked.map(({ token, logprob }) => [token, logprob])).toEqual(plain.map(({ token, logprob }) => [token, logprob]));
-        texts.add(tokensOf(plain).join());
-      }),
+      fc.asyncProperty(
+        fc.integer({ min: 0, max: 2 ** 50 }),
+        fc.integer({ min: 1, max: 9 }),
+        fc.constantFrom('full', 'latest', 'skip'),
+        fc.constantFrom({}, { warmStart: 'state' as const }),
+        async (seed, prefillChunk, policy, warm) => {
+          const options = { ...base, ...warm, prompt: 'unrolling', seed, temperature: 1, maxNewTokens: 8 };
+          const plain = await run(options);
+          const chunked = await run({ ...options, prefillChunk, policy: parseKVPolicy(policy) });
+          expect(chunked.map(({ token, logprob }) => [token, logprob])).toEqual(plain.map(({ token, logprob }) => [token, logprob]));
+          texts.add(tokensOf(plain).join());
+        },
+      ),
       { numRuns: 40 },
     );
     expect(texts.size).toBeGreaterThan(10);
@@ -50,7 +56,11 @@ describe('generate', () => {
 
   it('ends at a stop token, which has no text, at a stop string, at the limit', async () => {
     const free = await run({ ...base, temperature: 1, seed: 3, maxNewTokens: 12 });
-    expect(free.map(({ text }) => text).join('')).toBe(tokensOf(free).map((token) => String.fromCharCode(97 + token)).join(''));
+    expect(free.map(({ text }) => text).join('')).toBe(
+      tokensOf(free)
+        .map((token) => String.fromCharCode(97 + token))
+        .join(''),
+    );
     expect(free[11]!.finish).toBe('length');
     const stop = free[4]!.token;
     const stopped = await run({ ...base, temperature: 1, seed: 3, maxNewTokens: 12, stopTokens: [stop] });
@@ -66,7 +76,14 @@ describe('generate', () => {
     const items = await run({ ...base, maxNewTokens: 4, alternatives: 2 });
     expect(items.map(({ report }) => report !== undefined)).toEqual([false, false, false, true]);
     const { report } = items[3]!;
-    expect(report).toMatchObject({ promptTokens: 5, newTokens: 4, corePasses: 3 * 4, corePositions: 3 * (5 + 3), meanRecurrences: 3, cachedTokens: 0 });
+    expect(report).toMatchObject({
+      promptTokens: 5,
+      newTokens: 4,
+      corePasses: 3 * 4,
+      corePositions: 3 * (5 + 3),
+      meanRecurrences: 3,
+      cachedTokens: 0,
+    });
     expect(report!.cache).toMatchObject({ tokens: 8, slots: 1 + 3 * 2 + 1 });
     expect(items[0]!.alternatives![0]!.token).toBe(items[0]!.token);
     expect(await run({ ...base, maxNewTokens: 0 })).toEqual([]);
@@ -97,12 +114,18 @@ describe('generate', () => {
 
   it('a hook sees every recurrence and may replace the state', async () => {
     const seen: number[] = [];
-    const watched = await run({ ...base, maxNewTokens: 2, hook: ({ recurrence, positions }) => void seen.push(recurrence, positions.length) as undefined });
+    const watched = await run({
+      ...base,
+      maxNewTokens: 2,
+      hook: ({ recurrence, positions }) => void seen.push(recurrence, positions.length) as undefined,
+    });
     expect(seen).toEqual([1, 5, 2, 5, 3, 5, 1, 1, 2, 1, 3, 1]);
     expect(tokensOf(watched)).toEqual(tokensOf(await run({ ...base, maxNewTokens: 2 })));
     const erased = await run({ ...base, maxNewTokens: 2, hook: ({ state }) => sub(state, state) });
     expect(erased[0]!.logprob).not.toBe(watched[0]!.logprob);
-    await expect(run({ ...base, hook: ({ state }) => slice(concat([state, state], 1), 1, 0, 1) })).rejects.toThrow(/hook must return \[1, 5, 32\]/);
+    await expect(run({ ...base, hook: ({ state }) => slice(concat([state, state], 1), 1, 0, 1) })).rejects.toThrow(
+      /hook must return \[1,5,32\]/,
+    );
     expect(device.memory().buffers).toBe(idle);
   });
 });
@@ -117,28 +140,31 @@ describe('memory', () => {
     sampled: { temperature: 1, topK: 5, repetitionPenalty: 1.1, alternatives: 3 },
   };
 
-  it.each(Object.entries(strategies))('%s: leaving at any token, an abort at any recurrence and an error leave nothing behind', async (_, strategy) => {
-    const options = { ...base, ...strategy, maxNewTokens: 8 };
-    for (let leaveAt = 0; leaveAt < 8; leaveAt++) {
-      let n = 0;
-      for await (const item of generate(options)) if (n++ === leaveAt || item.finish !== undefined) break;
-      expect(device.memory().buffers).toBe(idle);
-    }
-    for (const abortAt of [1, 4, 9, 17]) {
-      const abort = new AbortController();
-      let n = 0;
-      const hook = () => void (++n === abortAt && abort.abort()) as undefined;
-      await expect(run({ ...options, hook, signal: abort.signal })).rejects.toThrow(/aborted/);
-      expect(device.memory().buffers).toBe(idle);
-      let m = 0;
-      const broken = () => {
-        if (++m === abortAt) throw new Error('broken hook');
-        return undefined;
-      };
-      await expect(run({ ...options, hook: broken })).rejects.toThrow('broken hook');
-      expect(device.memory().buffers).toBe(idle);
-    }
-  });
+  it.each(Object.entries(strategies))(
+    '%s: leaving at any token, an abort at any recurrence and an error leave nothing behind',
+    async (_, strategy) => {
+      const options = { ...base, ...strategy, maxNewTokens: 8 };
+      for (let leaveAt = 0; leaveAt < 8; leaveAt++) {
+        let n = 0;
+        for await (const item of generate(options)) if (n++ === leaveAt || item.finish !== undefined) break;
+        expect(device.memory().buffers).toBe(idle);
+      }
+      for (const abortAt of [1, 4, 9, 17]) {
+        const abort = new AbortController();
+        let n = 0;
+        const hook = () => void (++n === abortAt && abort.abort()) as undefined;
+        await expect(run({ ...options, hook, signal: abort.signal })).rejects.toThrow(/aborted/);
+        expect(device.memory().buffers).toBe(idle);
+        let m = 0;
+        const broken = () => {
+          if (++m === abortAt) throw new Error('broken hook');
+          return undefined;
+        };
+        await expect(run({ ...options, hook: broken })).rejects.toThrow('broken hook');
+        expect(device.memory().buffers).toBe(idle);
+      }
+    },
+  );
 
   it('50 generations stay flat', async () => {
     const before = device.memory();
@@ -170,12 +196,32 @@ describe('refused before any work', () => {
     ['too many new tokens', { maxNewTokens: 60 }, /at most 59 new tokens/],
     ['stop strings without a tokenizer', { tokenizer: undefined, prompt: [1], stopStrings: ['x'] }, /stopStrings need a tokenizer/],
     ['an empty stop string', { stopStrings: [''] }, /must not be empty/],
-    ['early exit over own slots', { exit: latentDiff(), policy: parseKVPolicy('full') }, /cannot serve mixed-depth: each query reads its own slot/],
+    [
+      'early exit over own slots',
+      { exit: latentDiff(), policy: parseKVPolicy('full') },
+      /cannot serve mixed-depth: each query reads its own slot/,
+    ],
     ['depth by token over own slots', { recurrences: () => 2, policy: parseKVPolicy('compress-r2') }, /cannot serve mixed-depth/],
-    ['exact speculation over shared slots', { speculative: { draftRecurrences: 1, lookahead: 2 }, policy: parseKVPolicy('latest-compress-s2') }, /cannot serve parallel/],
-    ['speculation with an exit rule', { exit: latentDiff(), speculative: { draftRecurrences: 1, lookahead: 2 } }, /exit and speculative cannot be combined/],
-    ['speculation with warm start', { warmStart: 'state', speculative: { draftRecurrences: 1, lookahead: 2 } }, /warmStart and speculative cannot/],
-    ['speculation with depth by token', { recurrences: () => 2, speculative: { draftRecurrences: 1, lookahead: 2 } }, /depth by token and speculative/],
+    [
+      'exact speculation over shared slots',
+      { speculative: { draftRecurrences: 1, lookahead: 2 }, policy: parseKVPolicy('latest-compress-s2') },
+      /cannot serve parallel/,
+    ],
+    [
+      'speculation with an exit rule',
+      { exit: latentDiff(), speculative: { draftRecurrences: 1, lookahead: 2 } },
+      /exit and speculative cannot be combined/,
+    ],
+    [
+      'speculation with warm start',
+      { warmStart: 'state', speculative: { draftRecurrences: 1, lookahead: 2 } },
+      /warmStart and speculative cannot/,
+    ],
+    [
+      'speculation with depth by token',
+      { recurrences: () => 2, speculative: { draftRecurrences: 1, lookahead: 2 } },
+      /depth by token and speculative/,
+    ],
     ['speculation with wavefront', { wavefront: {}, speculative: { draftRecurrences: 1, lookahead: 2 } }, /speculative and wavefront/],
     ['wavefront with warm start', { warmStart: 'state', wavefront: {} }, /wavefront.continuous/],
     ['wavefront with an exit rule', { exit: latentDiff(), wavefront: {} }, /exit and wavefront/],
@@ -211,12 +257,17 @@ describe('score', () => {
     for (const chunk of [1, 3, 256]) {
       const scored = await score({ model, tokenizer: letters, prompt: 'hello', continuation: text, recurrences: 3, seed: 9, chunk });
       expect(scored.tokens.map(({ logprob }) => logprob)).toEqual(items.map(({ logprob }) => logprob));
-      expect(scored.logLikelihood).toBeCloseTo(items.reduce((sum, { logprob }) => sum + logprob, 0), 6);
+      expect(scored.logLikelihood).toBeCloseTo(
+        items.reduce((sum, { logprob }) => sum + logprob, 0),
+        6,
+      );
       expect(scored.perplexity).toBeCloseTo(Math.exp(-scored.logLikelihood / 6), 6);
     }
     const greedy = await run({ ...base, maxNewTokens: 4 });
     expect((await score({ model, prompt: letters.encode('hello'), continuation: tokensOf(greedy), recurrences: 3 })).greedy).toBe(true);
-    expect((await score({ model, prompt: letters.encode('hello'), continuation: tokensOf(items), recurrences: 3, seed: 9 })).greedy).toBe(false);
+    expect((await score({ model, prompt: letters.encode('hello'), continuation: tokensOf(items), recurrences: 3, seed: 9 })).greedy).toBe(
+      false,
+    );
     expect(device.memory().buffers).toBe(idle);
   });
 
@@ -231,9 +282,30 @@ describe('score', () => {
 describe('wavefront accelerations', () => {
   it('follow the formulas, aligned by position', async () => {
     const state = (values: number[][]) => device.tensor(values.flat(), [1, values.length, 2]);
-    const older = { start: 4, tensor: state([[9, 9], [1, 2], [3, 1]]) };
-    const before = { start: 5, tensor: state([[2, 2], [4, 1], [0, 3]]) };
-    const after = { start: 5, tensor: state([[4, 1], [4, 4], [1, 1]]) };
+    const older = {
+      start: 4,
+      tensor: state([
+        [9, 9],
+        [1, 2],
+        [3, 1],
+      ]),
+    };
+    const before = {
+      start: 5,
+      tensor: state([
+        [2, 2],
+        [4, 1],
+        [0, 3],
+      ]),
+    };
+    const after = {
+      start: 5,
+      tensor: state([
+        [4, 1],
+        [4, 4],
+        [1, 1],
+      ]),
+    };
     const norm = (x: number, y: number) => Math.hypot(x, y);
     const second = [norm(4 - 4 + 1, 1 - 4 + 2) / norm(4, 1), norm(4 - 8 + 3, 4 - 2 + 1) / norm(4, 4)];
     const one = await measureStates('latent-acceleration-1', before, after, older);

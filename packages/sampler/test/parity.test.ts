@@ -1,6 +1,6 @@
-import { createCpuDevice } from '@unroll/tensor/cpu';
 import { parseKVPolicy } from '@unroll/nn';
 import type { RecurrentModel } from '@unroll/recurrent';
+import { createCpuDevice } from '@unroll/tensor/cpu';
 import { afterAll, describe, expect, it } from 'vitest';
 import { type CommonOptions, exitRule, type FreezeRule } from '../src/index.js';
 import { type ExpectedGeneration, fixtureNames, haveFixtures, loadFixture, readExpected, run, tokensOf } from './support.js';
@@ -18,10 +18,17 @@ function optionsFor(kind: string, args: ExpectedGeneration['args']): { options: 
     case 'continuous':
       return { options: { recurrences: number('num_steps'), warmStart: 'norm-state' }, policy: undefined };
     case 'adaptive':
-      return { options: { recurrences: number('max_steps'), exit: exitRule(args.criterion as string, { threshold: number('threshold') }) }, policy: args.lookup as string };
+      return {
+        options: { recurrences: number('max_steps'), exit: exitRule(args.criterion as string, { threshold: number('threshold') }) },
+        policy: args.lookup as string,
+      };
     case 'speculative': {
       const threshold = args.verification_threshold as number | undefined;
-      const speculative = { draftRecurrences: number('draft_steps'), lookahead: number('lookahead_for_draft'), ...(threshold === undefined ? {} : { threshold }) };
+      const speculative = {
+        draftRecurrences: number('draft_steps'),
+        lookahead: number('lookahead_for_draft'),
+        ...(threshold === undefined ? {} : { threshold }),
+      };
       return { options: { recurrences: number('num_steps'), speculative }, policy: undefined };
     }
     case 'diffusion':
@@ -60,12 +67,24 @@ describe.skipIf(!haveFixtures).each(fixtureNames)('generations of %s', (name) =>
     const [kind] = key.split('_') as [string];
     const { options, policy } = optionsFor(kind, expected.args);
     const before = device.memory().buffers;
-    const items = await run({ model, prompt, initScale: 0, maxNewTokens: limit, stopTokens: [], ...options, ...(policy === undefined ? {} : { policy: parseKVPolicy(policy) }) });
+    const items = await run({
+      model,
+      prompt,
+      initScale: 0,
+      maxNewTokens: limit,
+      stopTokens: [],
+      ...options,
+      ...(policy === undefined ? {} : { policy: parseKVPolicy(policy) }),
+    });
     expect(device.memory().buffers).toBe(before);
     expect(tokensOf(items)).toEqual(expected.tokens.slice(0, limit));
     const { report } = items[items.length - 1]!;
     if (['minimal', 'continuous', 'cache', 'adaptive'].includes(kind)) {
-      expect({ steps: report!.cache.slots, bytes: report!.cache.logicalBytes, tokens: report!.cache.tokens }).toEqual({ steps: expected.cache_steps, bytes: expected.cache_bytes, tokens: expected.cache_tokens });
+      expect({ steps: report!.cache.slots, bytes: report!.cache.logicalBytes, tokens: report!.cache.tokens }).toEqual({
+        steps: expected.cache_steps,
+        bytes: expected.cache_bytes,
+        tokens: expected.cache_tokens,
+      });
       expect(report!.cache.allocatedBytes).toBeLessThanOrEqual(1.25 * report!.cache.logicalBytes);
     }
     if (expected.steps !== undefined) expect(items.map(({ recurrences }) => recurrences)).toEqual(expected.steps);

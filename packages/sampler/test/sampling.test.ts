@@ -22,17 +22,29 @@ const plain: SamplingOptions = {
   where: 'auto',
 };
 
-const requests = (seed: number, n: number): Request[] => Array.from({ length: n }, (_, position) => ({ seed, position, tokens: [], promptLength: 0 }));
+const requests = (seed: number, n: number): Request[] =>
+  Array.from({ length: n }, (_, position) => ({ seed, position, tokens: [], promptLength: 0 }));
 
 /** The same logits at n positions. */
 async function draw(logits: readonly number[], n: number, seed: number, options: Partial<SamplingOptions>): Promise<number[]> {
-  const rows = device.tensor(Float32Array.from({ length: n * logits.length }, (_, i) => logits[i % logits.length]!), [n, logits.length]);
+  const rows = device.tensor(
+    Float32Array.from({ length: n * logits.length }, (_, i) => logits[i % logits.length]!),
+    [n, logits.length],
+  );
   const choices = await chooseTokens(rows, requests(seed, n), { ...plain, ...options }).finally(() => rows.dispose());
   return choices.map(({ token }) => token);
 }
 
 /** The exact distribution, written from the definitions and not from the code. */
-function exact(logits: readonly number[], { temperature = 1, topK = logits.length, topP = 1, minP = 0 }: { temperature?: number; topK?: number | undefined; topP?: number; minP?: number }): number[] {
+function exact(
+  logits: readonly number[],
+  {
+    temperature = 1,
+    topK = logits.length,
+    topP = 1,
+    minP = 0,
+  }: { temperature?: number; topK?: number | undefined; topP?: number; minP?: number },
+): number[] {
   const weights = logits.map((logit) => Math.exp(logit / temperature));
   let ids = [...weights.keys()].sort((a, b) => weights[b]! - weights[a]! || a - b).slice(0, topK);
   const mass = (list: number[]) => list.reduce((sum, id) => sum + weights[id]!, 0);
@@ -79,7 +91,8 @@ describe('sampling statistics', () => {
 });
 
 describe('filters', () => {
-  const ids = (scaled: number[], filters: Parameters<typeof keepCandidates>[1]) => keepCandidates(candidates(Float32Array.from(scaled)), filters).map(({ id }) => id);
+  const ids = (scaled: number[], filters: Parameters<typeof keepCandidates>[1]) =>
+    keepCandidates(candidates(Float32Array.from(scaled)), filters).map(({ id }) => id);
 
   it('top-p keeps the token that crosses p', () => {
     const scaled = [0.5, 0.3, 0.2].map(Math.log);
@@ -111,7 +124,9 @@ describe('device and host', () => {
         fc.integer({ min: 0, max: 2 ** 40 }),
         async (values, temperature, topK, topP, minP, seed) => {
           const options = { temperature, topK: topK === undefined ? undefined : Math.min(topK, values.length), topP, minP };
-          expect(await draw(values, 3, seed, { ...options, where: 'auto' })).toEqual(await draw(values, 3, seed, { ...options, where: 'host' }));
+          expect(await draw(values, 3, seed, { ...options, where: 'auto' })).toEqual(
+            await draw(values, 3, seed, { ...options, where: 'host' }),
+          );
         },
       ),
       { numRuns: 200 },

@@ -1,5 +1,5 @@
-import { createCpuDevice } from '@unroll/tensor/cpu';
 import { parseKVPolicy } from '@unroll/nn';
+import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { acceleration, argmaxStability, cosine, customExit, entropyDiff, generateBatch, kl, latentDiff, minpKl } from '../src/index.js';
@@ -9,7 +9,12 @@ const device = createCpuDevice();
 afterAll(() => device.dispose());
 
 const prompts = fc.array(fc.integer({ min: 0, max: 23 }), { minLength: 1, maxLength: 9 });
-const sampling = fc.constantFrom({}, { temperature: 1 }, { temperature: 1.5, topK: 6, topP: 0.9 }, { temperature: 0.8, repetitionPenalty: 1.3, frequencyPenalty: 0.2 });
+const sampling = fc.constantFrom(
+  {},
+  { temperature: 1 },
+  { temperature: 1.5, topK: 6, topP: 0.9 },
+  { temperature: 0.8, repetitionPenalty: 1.3, frequencyPenalty: 0.2 },
+);
 
 describe('speculative decoding', () => {
   it('gives the plain text, greedy and sampled', async () => {
@@ -18,7 +23,12 @@ describe('speculative decoding', () => {
       fc.asyncProperty(
         fc.integer({ min: 1, max: 1e6 }),
         prompts,
-        fc.record({ depth: fc.integer({ min: 2, max: 8 }), draft: fc.integer({ min: 1, max: 8 }), lookahead: fc.integer({ min: 1, max: 6 }), maxNewTokens: fc.integer({ min: 1, max: 14 }) }),
+        fc.record({
+          depth: fc.integer({ min: 2, max: 8 }),
+          draft: fc.integer({ min: 1, max: 8 }),
+          lookahead: fc.integer({ min: 1, max: 6 }),
+          maxNewTokens: fc.integer({ min: 1, max: 14 }),
+        }),
         sampling,
         fc.constantFrom(undefined, 'full', 'latest', 'skip'),
         async (seed, prompt, { depth, draft, lookahead, maxNewTokens }, how, policy) => {
@@ -48,7 +58,14 @@ describe('speculative decoding', () => {
 
   it('a fully accepted round gives a token more: drafts at full depth are always right', async () => {
     const model = tinyModel(device);
-    const items = await run({ model, prompt: [1, 2], recurrences: 4, maxNewTokens: 11, temperature: 1, speculative: { draftRecurrences: 4, lookahead: 4 } });
+    const items = await run({
+      model,
+      prompt: [1, 2],
+      recurrences: 4,
+      maxNewTokens: 11,
+      temperature: 1,
+      speculative: { draftRecurrences: 4, lookahead: 4 },
+    });
     expect(items.map(({ drafted }) => drafted)).toEqual([false, true, true, true, true, false, true, true, true, true, false]);
     expect(items[10]!.report!.speculation).toEqual({ rounds: 2, drafted: 8, accepted: 8 });
     expect(items[10]!.report!.corePasses).toBe(4 + 8 * 4 + 2 * 4);
@@ -76,16 +93,21 @@ describe('adaptive exit', () => {
     const adaptive = await run({ ...options, exit: rule({ threshold: rule === argmaxStability ? 1e9 : -1 }) });
     expect(tokensOf(adaptive)).toEqual(tokensOf(plain));
     expect(adaptive.map(({ logprob }) => logprob)).toEqual(plain.map(({ logprob }) => logprob));
-    expect(adaptive.every(({ recurrences, exit }) => recurrences === 12 && exit!.value === undefined && exit!.values.length === 12)).toBe(true);
+    expect(adaptive.every(({ recurrences, exit }) => recurrences === 12 && exit!.value === undefined && exit!.values.length === 12)).toBe(
+      true,
+    );
   });
 
-  it.each(rules.map((rule) => [rule().name, rule] as const))('%s: a rule that always exits stops at the first check allowed', async (name, rule) => {
-    const controls = { threshold: rule === argmaxStability ? 0 : 1e9, minRecurrences: 3, every: 2 };
-    const items = await run({ ...options, exit: rule(controls) });
-    expect(items.map(({ recurrences }) => recurrences)).toEqual(new Array(6).fill(name === 'acceleration' ? 5 : 3));
-    const decodeOnly = await run({ ...options, exit: rule({ ...controls, inPrefill: false }) });
-    expect(decodeOnly.map(({ recurrences }) => recurrences)).toEqual([12, ...new Array(5).fill(name === 'acceleration' ? 5 : 3)]);
-  });
+  it.each(rules.map((rule) => [rule().name, rule] as const))(
+    '%s: a rule that always exits stops at the first check allowed',
+    async (name, rule) => {
+      const controls = { threshold: rule === argmaxStability ? 0 : 1e9, minRecurrences: 3, every: 2 };
+      const items = await run({ ...options, exit: rule(controls) });
+      expect(items.map(({ recurrences }) => recurrences)).toEqual(new Array(6).fill(name === 'acceleration' ? 5 : 3));
+      const decodeOnly = await run({ ...options, exit: rule({ ...controls, inPrefill: false }) });
+      expect(decodeOnly.map(({ recurrences }) => recurrences)).toEqual([12, ...new Array(5).fill(name === 'acceleration' ? 5 : 3)]);
+    },
+  );
 
   it('NaN never exits', async () => {
     const items = await run({ ...options, maxNewTokens: 1, initScale: 0, exit: cosine({ threshold: 1e9 }) });
@@ -117,8 +139,11 @@ describe('adaptive exit', () => {
     states.forEach((x, i) => expect(diffs[i]).toBeCloseTo(norm(d[i + 1]!) / norm(x), 4));
   });
 
-  it('acceleration needs two hits in a row; a rule of one\'s own decides alone', async () => {
-    const own = customExit({ name: 'third', begin: () => ({ check: ({ recurrence }) => ({ value: recurrence, exit: recurrence === 3 }) }) });
+  it("acceleration needs two hits in a row; a rule of one's own decides alone", async () => {
+    const own = customExit({
+      name: 'third',
+      begin: () => ({ check: ({ recurrence }) => ({ value: recurrence, exit: recurrence === 3 }) }),
+    });
     const items = await run({ ...options, exit: own });
     expect(items.every(({ recurrences, exit }) => recurrences === 3 && exit!.rule === 'third' && exit!.value === 3)).toBe(true);
   });
@@ -140,23 +165,36 @@ describe('batch', () => {
   it('gives each prompt the text it has alone, bit for bit', async () => {
     const depths = new Set<number>();
     await fc.assert(
-      fc.asyncProperty(fc.integer({ min: 1, max: 1e6 }), fc.array(prompts, { minLength: 1, maxLength: 4 }), strategies, sampling, fc.integer({ min: 1, max: 2 }), async (seed, list, strategy, how, samples) => {
-        const model = tinyModel(device, seed % 4);
-        const before = device.memory().buffers;
-        const options = { model, seed, maxNewTokens: 6, recurrences: 7, stopTokens: [2, 3], ...strategy, ...how };
-        const batch = await all(generateBatch({ ...options, prompts: list, samples }));
-        expect(device.memory().buffers).toBe(before);
-        for (const [prompt, tokens] of list.entries()) {
-          for (let sample = 0; sample < samples; sample++) {
-            const alone = await run({ ...options, prompt: tokens, seed: seed + sample, stateSeed: seed });
-            const own = batch.filter((item) => item.prompt === prompt && item.sample === sample);
-            const essence = ({ token, logprob, recurrences, exit, finish }: (typeof alone)[number]) => ({ token, logprob, recurrences, exit, finish });
-            expect(own.map(essence)).toEqual(alone.map(essence));
-            for (const { recurrences } of own) depths.add(recurrences);
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 1e6 }),
+        fc.array(prompts, { minLength: 1, maxLength: 4 }),
+        strategies,
+        sampling,
+        fc.integer({ min: 1, max: 2 }),
+        async (seed, list, strategy, how, samples) => {
+          const model = tinyModel(device, seed % 4);
+          const before = device.memory().buffers;
+          const options = { model, seed, maxNewTokens: 6, recurrences: 7, stopTokens: [2, 3], ...strategy, ...how };
+          const batch = await all(generateBatch({ ...options, prompts: list, samples }));
+          expect(device.memory().buffers).toBe(before);
+          for (const [prompt, tokens] of list.entries()) {
+            for (let sample = 0; sample < samples; sample++) {
+              const alone = await run({ ...options, prompt: tokens, seed: seed + sample, stateSeed: seed });
+              const own = batch.filter((item) => item.prompt === prompt && item.sample === sample);
+              const essence = ({ token, logprob, recurrences, exit, finish }: (typeof alone)[number]) => ({
+                token,
+                logprob,
+                recurrences,
+                exit,
+                finish,
+              });
+              expect(own.map(essence)).toEqual(alone.map(essence));
+              for (const { recurrences } of own) depths.add(recurrences);
+            }
           }
-        }
-        model.dispose();
-      }),
+          model.dispose();
+        },
+      ),
       { numRuns: 60 },
     );
     expect(depths.size).toBeGreaterThan(4);
@@ -169,13 +207,17 @@ describe('batch', () => {
       positions += event.positions.length;
       return undefined;
     };
-    const items = await all(generateBatch({ model, prompts: [[1, 2, 3]], samples: 4, maxNewTokens: 3, recurrences: 2, temperature: 1, hook }));
+    const items = await all(
+      generateBatch({ model, prompts: [[1, 2, 3]], samples: 4, maxNewTokens: 3, recurrences: 2, temperature: 1, hook }),
+    );
     expect(positions).toBe(2 * (3 + 4 * 2));
     expect(items[items.length - 1]!.report!.corePositions).toBe(positions);
     positions = 0;
     const stop = items.filter(({ sample }) => sample === 0)[0]!.token;
     const others = items.filter(({ sample, token }, i) => i < 4 && sample > 0 && token !== stop).length;
-    await all(generateBatch({ model, prompts: [[1, 2, 3]], samples: 4, maxNewTokens: 2, recurrences: 2, temperature: 1, stopTokens: [stop], hook }));
+    await all(
+      generateBatch({ model, prompts: [[1, 2, 3]], samples: 4, maxNewTokens: 2, recurrences: 2, temperature: 1, stopTokens: [stop], hook }),
+    );
     expect(positions).toBe(2 * (3 + others));
     model.dispose();
   });
@@ -192,7 +234,13 @@ describe('wavefront', () => {
           innerRecurrences: fc.integer({ min: 1, max: 5 }),
           headway: fc.integer({ min: 1, max: 3 }),
           maxWavefront: fc.integer({ min: 2, max: 9 }),
-          freeze: fc.constantFrom('latent-diff' as const, 'latent-acceleration-1' as const, 'latent-acceleration-2' as const, 'token-stability' as const, 'fixed' as const),
+          freeze: fc.constantFrom(
+            'latent-diff' as const,
+            'latent-acceleration-1' as const,
+            'latent-acceleration-2' as const,
+            'token-stability' as const,
+            'fixed' as const,
+          ),
           threshold: fc.constantFrom(0.3, 0.6, 2),
           emaEmbeds: fc.constantFrom(0, 0.1, 0.5),
           stateNoise: fc.constantFrom(0, 0.5),
@@ -225,7 +273,15 @@ describe('wavefront', () => {
 
   it('ends at a frozen stop token and drops what follows', async () => {
     const model = tinyModel(device, 5);
-    const options = { model, prompt: [1, 2, 3], recurrences: 8, maxNewTokens: 20, temperature: 1, seed: 4, wavefront: { freeze: 'fixed' as const, stateNoise: 0 } };
+    const options = {
+      model,
+      prompt: [1, 2, 3],
+      recurrences: 8,
+      maxNewTokens: 20,
+      temperature: 1,
+      seed: 4,
+      wavefront: { freeze: 'fixed' as const, stateNoise: 0 },
+    };
     const free = await run(options);
     const stop = free[5]!.token;
     const stopped = await run({ ...options, stopTokens: [stop] });

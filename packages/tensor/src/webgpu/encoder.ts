@@ -72,7 +72,7 @@ export class Encoder {
   readonly #words: Words;
   readonly #staged = new Uint8Array(stagingBytes);
   readonly #groups = new Map<string, GpuBindGroup>();
-  readonly #offsets = new Uint32Array(1);
+  readonly #offset = [0];
   #encoder: GpuCommandEncoder | null = null;
   #pass: GpuComputePass | null = null;
   #current: Pipeline | null = null;
@@ -125,14 +125,14 @@ export class Encoder {
     const at = this.#slot++;
     packParams(command.pipeline.params, values, this.#words, (at * this.slotBytes) / 4);
     if (command.pipeline.kernel.faults) this.#words.u32[(at * this.slotBytes) / 4 + command.pipeline.params.length] = site;
-    this.#offsets[0] = at * this.slotBytes;
+    this.#offset[0] = at * this.slotBytes;
     const writes = command.pipeline.kernel.writes;
     for (let i = 0; i < command.bindings.length; i++) {
       const of = command.bindings[i]!.of;
       of.touched = this.batch;
       if (writes[i]) of.written = this.batch;
     }
-    this.run(command, this.#offsets, 0);
+    this.run(command, this.#offset);
   }
 
   /** Notes that the batch uses and writes these buffers; `dispatch` does so by itself. */
@@ -141,15 +141,16 @@ export class Encoder {
     for (const of of written) of.written = this.batch;
   }
 
-  /** Encodes a dispatch whose parameters are elsewhere, at `offsets[at]`; its buffers must be marked. */
-  run(command: Command, offsets: Uint32Array, at: number): void {
+  /** Encodes a dispatch whose parameters are elsewhere, at `offset`; its buffers must be marked. */
+  run(command: Command, offset: number[]): void {
     const { pipeline, group } = command;
     const pass = this.#openPass();
     if (this.#current !== pipeline) {
       pass.setPipeline(pipeline.pipeline);
       this.#current = pipeline;
     }
-    pass.setBindGroup(0, group, offsets, at, 1);
+    // Dawn in Node takes an array in half the time of its form with a Uint32Array.
+    pass.setBindGroup(0, group, offset);
     pass.dispatchWorkgroups(command.x, command.y, command.z);
     this.dispatches++;
     this.pendingDispatches++;

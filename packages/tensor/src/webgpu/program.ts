@@ -96,7 +96,7 @@ export class Program<R = unknown> {
   readonly #owned: ReadonlySet<PooledBuffer>;
   readonly #steps: readonly (Command | { readonly clear: PooledBuffer; readonly bytes: number })[];
   readonly #uniforms: GpuBuffer;
-  readonly #offsets: Uint32Array;
+  readonly #offsets: readonly number[][];
   readonly #used: readonly PooledBuffer[];
   readonly #written: readonly PooledBuffer[];
   #disposed = false;
@@ -113,7 +113,7 @@ export class Program<R = unknown> {
       size: words.u32.byteLength,
       usage: usage.uniform | usage.copyDst,
     });
-    this.#offsets = Uint32Array.from(recorder.steps, (_, i) => i * slotBytes);
+    this.#offsets = recorder.steps.map((_, i) => [i * slotBytes]);
     const used = new Set<PooledBuffer>();
     const written = new Set<PooledBuffer>();
     this.#steps = recorder.steps.map((step, i) => {
@@ -153,7 +153,7 @@ export class Program<R = unknown> {
       for (let s = 0; s < this.#steps.length; s++) {
         const step = this.#steps[s]!;
         if ('clear' in step) encoder.clear(step.clear, step.bytes);
-        else encoder.run(step, this.#offsets, s);
+        else encoder.run(step, this.#offsets[s]!);
       }
     }
   }

@@ -1,0 +1,76 @@
+import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { loadEmbedded } from '@unroll/pretrained';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { createProgress } from '../src/progress.js';
+import { adderFolder, fakeIo, jsonLines, OWN_FIXTURE, temporaryFolder, unroll } from './support.js';
+
+interface Accuracy {
+  readonly accuracy: Readonly<Record<string, { readonly all: number }>>;
+}
+const expected = JSON.parse(readFileSync(join(OWN_FIXTURE, 'expected.json'), 'utf8')) as Accuracy;
+
+let problems: string;
+beforeAll(async () => {
+  problems = join(temporaryFolder(), 'problems.jsonl');
+  await writeFile(problems, (await loadEmbedded('adder')).problems.map((problem) => JSON.stringify(problem)).join('\n'));
+});
+
+describe('eval', () => {
+  it("reproduces the reference's accuracy on all 1000 problems, depth by depth", async () => {
+    const depths = Object.keys(expected.accuracy).filter((depth) => Number(depth) <= 16);
+    const { code, out } = await unroll(['eval', problems, '--depths', depths.join(','), '--json']);
+    const lines = jsonLines(out);
+    expect(code).toBe(0);
+    expect(lines.map(({ depth }) => depth)).toEqual(depths.map(Number));
+    for (const line of lines) {
+      expect(Object.keys(line)).toEqual(['depth', 'accuracy', 'n']);
+      expect(line.n).toBe(1000);
+      expect(Math.abs((line.accuracy as number) - expected.accuracy[String(line.depth)]!.all)).toBeLessThanOrEqual(0.01);
+    }
+  }, 120_000);
+
+  it('gives the same answers whatever the batch', async () => {
+    const run = async (batch: string, ...more: string[]) => (await unroll(['eval', problems, '--limit', '60', '--depths', '2', '--json', '--batch-size', batch, ...more])).out;
+    expect(await run('1')).toBe(await run('32'));
+    expect(await run('7', '--init-scale', '1', '--seed', '3')).toBe(await run('60', '--init-scale', '1', '--seed', '3'));
+  });
+
+  it('reads problems from a pipe and prints a table', async () => {
+    const stdin = '{"prompt": "1+1=", "answer": "2"}\r\n\n{"prompt": "2+2=", "answer": " 4 "}\n{"prompt": "2+2=", "answer": "5"}\n';
+    const { out } = await unroll(['eval', '-', '--depths', '8'], { stdin });
+    expect(out).toBe('adder (embedded), 3 problems\n\n  depth  accuracy   right\n      8    66.7 %  2 of 3\n');
+  });
+
+  it('counts an answer that only begins right as wrong', async () => {
+    const stdin = '{"prompt": "731+94=", "answer": "82"}\n{"prompt": "731+94=", "answer": "8255"}\n';
+    const [line] = jsonLines((await unroll(['eval', '-', '--depths', '8', '--json'], { stdin })).out);
+    expect(line).toEqual({ depth: 8, accuracy: 0, n: 2 });
+  });
+
+  it('measures the checkpoint that it is given', async () => {
+    const { weights } = await loadEmbedded('adder');
+    const copy = weights.slice();
+    // Header left alone, all values made small: another model, which cannot add.
+    const start = 8 + Number(new DataView(copy.buffer).getBigUint64(0, true));
+    new Float32Array(copy.buffer.slice(start)).forEach((value, i) => new DataView(copy.buffer).setFloat32(start + 4 * i, value * 0.01, true));
+    const folder = await adderFolder({ 'model.safetensors': copy });
+    const [line] = jsonLines((await unroll(['eval', problems, '--model', folder, '--limit', '50', '--depths', '4', '--json'])).out);
+    expect(line!.accuracy).toBeLessThan(0.1);
+  });
+
+  it('draws its bar on a terminal alone, and takes it away', async () => {
+    const argv = ['eval', problems, '--limit', '64', '--depths', '1'];
+    expect((await unroll(argv)).err).toBe('');
+    const { err } = await unroll(argv, { tty: true });
+    expect(err).toContain('█');
+    expect(err.endsWith('\r\u001b[2K')).toBe(true);
+  });
+
+  it('keeps the bar within the terminal', () => {
+    const io = fakeIo({ tty: true, columns: 30 });
+    createProgress(io).update(0.5, 'a label that is longer than the line of this terminal');
+    expect(io.err().replace('\r\u001b[2K', '')).toHaveLength(29);
+  });
+});
