@@ -75,7 +75,9 @@ export function readFlags(command: string, rawArgs: readonly string[], defs: Arg
     if (token.kind !== 'option') continue;
     const def = Object.hasOwn(options, token.name) ? defs[token.name] : undefined;
     if (def === undefined) {
-      throw new UsageError(`${command}: unknown flag ${token.rawName}${didYouMean(token.name, Object.keys(options), (name) => `--${name}`)}${help}`);
+      throw new UsageError(
+        `${command}: unknown flag ${token.rawName}${didYouMean(token.name, Object.keys(options), (name) => `--${name}`)}${help}`,
+      );
     }
     if (def.type === 'boolean') {
       if (token.value !== undefined) throw new UsageError(`${command}: ${token.rawName} takes no value; write it alone`);

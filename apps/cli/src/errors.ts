@@ -33,7 +33,8 @@ async function expectedCode(error: unknown): Promise<number | undefined> {
   ]);
   const usage = [OptionError, tokenizer.TokenizerOptionError, tokenizer.UnencodableTextError];
   if (usage.some((type) => error instanceof type)) return EXIT.usage;
-  if (UnrollError.is(error) || CheckpointError.is(error) || PretrainedError.is(error) || tokenizer.TokenizerError.is(error)) return EXIT.failure;
+  if (UnrollError.is(error) || CheckpointError.is(error) || PretrainedError.is(error) || tokenizer.TokenizerError.is(error))
+    return EXIT.failure;
   return undefined;
 }
 

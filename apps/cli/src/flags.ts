@@ -2,9 +2,18 @@ import type { ArgsDef } from './args.js';
 
 /** Flags that say which model runs, and where. */
 export const modelArgs = {
-  model: { type: 'string', valueHint: 'DIR', short: 'm', description: 'checkpoint folder, or the name of an embedded model (default: adder)' },
+  model: {
+    type: 'string',
+    valueHint: 'DIR',
+    short: 'm',
+    description: 'checkpoint folder, or the name of an embedded model (default: adder)',
+  },
   weights: { type: 'string', valueHint: 'FILE', description: 'weight file or shard index in the folder (default: model.safetensors)' },
-  'allow-unknown': { type: 'string', valueHint: 'NAMES', description: 'fields of config.json to let pass although they are unknown, with commas' },
+  'allow-unknown': {
+    type: 'string',
+    valueHint: 'NAMES',
+    description: 'fields of config.json to let pass although they are unknown, with commas',
+  },
   device: { type: 'string', valueHint: 'NAME', description: 'where to compute: cpu (default)' },
 } as const satisfies ArgsDef;
 
@@ -17,7 +26,12 @@ export const stateArgs = {
 /** Flags that say how tokens are chosen. */
 export const samplingArgs = {
   depth: { type: 'string', valueHint: 'R', short: 'd', description: "recurrences per token (default: the model's mean)" },
-  'max-new-tokens': { type: 'string', valueHint: 'N', short: 'n', description: 'most tokens to generate (default: what the model says, else 256)' },
+  'max-new-tokens': {
+    type: 'string',
+    valueHint: 'N',
+    short: 'n',
+    description: 'most tokens to generate (default: what the model says, else 256)',
+  },
   temperature: { type: 'string', valueHint: 'X', description: '0 takes the most likely token (default), higher is more random' },
   'top-k': { type: 'string', valueHint: 'K', description: 'keep the K most likely tokens' },
   'top-p': { type: 'string', valueHint: 'P', description: 'keep the most likely tokens until they reach P, with the one that crosses it' },

@@ -34,7 +34,9 @@ async function dispatch(argv: readonly string[], help: boolean, io: Io): Promise
   if (entry === undefined) {
     const kind = name.startsWith('-') ? 'flag' : 'command';
     const near = didYouMean(name, Object.keys(commands), (known) => `"unroll ${known}"`);
-    throw new UsageError(`unknown ${kind} "${name}"${near}; the commands are ${Object.keys(commands).join(', ')}, and "unroll --help" tells more`);
+    throw new UsageError(
+      `unknown ${kind} "${name}"${near}; the commands are ${Object.keys(commands).join(', ')}, and "unroll --help" tells more`,
+    );
   }
   const { command } = await entry.load();
   if (help) {

@@ -18,7 +18,14 @@ const code =
   (text) =>
     `${ESCAPE}[${on}m${text}${ESCAPE}[${off}m`;
 
-const COLOURED: Style = { bold: code(1, 22), dim: code(2, 22), green: code(32, 39), red: code(31, 39), yellow: code(33, 39), cyan: code(36, 39) };
+const COLOURED: Style = {
+  bold: code(1, 22),
+  dim: code(2, 22),
+  green: code(32, 39),
+  red: code(31, 39),
+  yellow: code(33, 39),
+  cyan: code(36, 39),
+};
 const PLAIN: Style = { bold: plain, dim: plain, green: plain, red: plain, yellow: plain, cyan: plain };
 
 /** Colours for a stream: on a terminal, unless NO_COLOR (no-color.org) is set; FORCE_COLOR turns them on elsewhere. */
@@ -33,7 +40,10 @@ const MARKS = new RegExp(`${ESCAPE}\\[[0-9;]*m`, 'g');
 const widthOf = (text: string): number => [...text.replace(MARKS, '')].length;
 
 /** Columns two spaces apart; the first is left-aligned and the others right-aligned unless `left` names them. Rows may be shorter. */
-export function table(rows: readonly (readonly string[])[], options: { readonly indent?: string; readonly left?: readonly number[] } = {}): string {
+export function table(
+  rows: readonly (readonly string[])[],
+  options: { readonly indent?: string; readonly left?: readonly number[] } = {},
+): string {
   const { indent = '  ', left = [0] } = options;
   const widths: number[] = [];
   for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, widthOf(cell))));

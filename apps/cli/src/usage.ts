@@ -32,13 +32,20 @@ export function programUsage(style: Style): string {
 export function commandUsage(command: Command, style: Style): string {
   const args = Object.entries(command.args);
   const words = args.filter(([, def]) => def.type === 'positional');
-  const flags = args.filter(([, def]) => def.type !== 'positional').map(([name, def]) => [style.cyan(flagCell(name, def)), def.description]);
+  const flags = args
+    .filter(([, def]) => def.type !== 'positional')
+    .map(([name, def]) => [style.cyan(flagCell(name, def)), def.description]);
   const shown = words.map(([name, def]) => (def.required === true ? name.toUpperCase() : `[${name.toUpperCase()}]`)).join(' ');
   const globals = GLOBAL.map(([flag, description]) => [style.cyan(flag), description]);
   return [
     `${style.bold(`unroll ${command.name}`)}: ${command.description}\n`,
     `\n${style.bold('Usage')}\n${list([`unroll ${command.name}${shown === '' ? '' : ` ${shown}`} [FLAGS]`])}`,
-    words.length === 0 ? '' : `\n${table(words.map(([name, def]) => [style.cyan(name.toUpperCase()), def.description]), { left: [0, 1] })}`,
+    words.length === 0
+      ? ''
+      : `\n${table(
+          words.map(([name, def]) => [style.cyan(name.toUpperCase()), def.description]),
+          { left: [0, 1] },
+        )}`,
     `\n${style.bold('Flags')}\n${table([...flags, ...globals], { left: [0, 1] })}`,
     command.notes === undefined ? '' : `\n${command.notes.join('\n')}\n`,
     `\n${style.bold('Examples')}\n${list(command.examples)}`,

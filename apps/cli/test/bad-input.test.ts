@@ -70,7 +70,8 @@ describe('bad prompts', () => {
 });
 
 describe('bad checkpoints', () => {
-  const inspectAndRun = async (folder: string, ...says: (string | RegExp)[]) => refused(['generate', '1+1=', '--model', folder], 1, ...says);
+  const inspectAndRun = async (folder: string, ...says: (string | RegExp)[]) =>
+    refused(['generate', '1+1=', '--model', folder], 1, ...says);
 
   it('no such folder', () => refused(['inspect', '--model', '/no/such/folder'], 1, /there is no folder "\/no\/such\/folder"/, /adder/));
   it('an empty folder', async () => inspectAndRun(temporaryFolder(), /there is no file "config.json"/));
@@ -100,7 +101,11 @@ describe('bad checkpoints', () => {
       return { name, dtype: 'F32', shape: wrong, bytes };
     });
     const folder = await adderFolder({ 'model.safetensors': weights });
-    await inspectAndRun(folder, /transformer\.adapter\.weight is \[128,64\]; it must be \[64,128\]/, /transformer\.ln_f\.weight is missing/);
+    await inspectAndRun(
+      folder,
+      /transformer\.adapter\.weight is \[128,64\]; it must be \[64,128\]/,
+      /transformer\.ln_f\.weight is missing/,
+    );
     const inspected = await unroll(['inspect', '--model', folder]);
     expect(inspected.code).toBe(1);
     expect(inspected.out).toContain('missing from the file');
@@ -136,12 +141,15 @@ describe('bad problem files', () => {
   it('without an answer', async () => refused(['eval', await file('{"prompt": "1+1="}\n')], 1, /line 1 must have "prompt" and "answer"/));
   it('with a character outside the vocabulary', async () =>
     refused(['eval', await file('{"prompt": "1+1=", "answer": "2"}\n{"prompt": "x", "answer": "2"}\n')], 2, /problem 2: .*"x"/));
-  it('too long', async () => refused(['eval', await file(JSON.stringify({ prompt: '1'.repeat(80), answer: '2' }))], 2, /problem 1: the prompt has 80 tokens/));
+  it('too long', async () =>
+    refused(['eval', await file(JSON.stringify({ prompt: '1'.repeat(80), answer: '2' }))], 2, /problem 1: the prompt has 80 tokens/));
 });
 
 describe('bad fixture folders', () => {
   it('without expected files', async () => refused(['parity', await adderFolder()], 1, /neither expected\.safetensors nor expected\.json/));
   it('without a checkpoint', async () => refused(['parity', OWN_FIXTURE], 1, /config\.json/));
-  it('with an expected.json that is not JSON', async () => refused(['parity', await adderFolder({ 'expected.json': '{]' })], 1, /expected\.json is not JSON/));
-  it('with truncated tensors', async () => refused(['parity', await adderFolder({ 'expected.safetensors': new Uint8Array(12) })], 1, /expected\.safetensors/));
+  it('with an expected.json that is not JSON', async () =>
+    refused(['parity', await adderFolder({ 'expected.json': '{]' })], 1, /expected\.json is not JSON/));
+  it('with truncated tensors', async () =>
+    refused(['parity', await adderFolder({ 'expected.safetensors': new Uint8Array(12) })], 1, /expected\.safetensors/));
 });

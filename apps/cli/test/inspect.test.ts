@@ -71,10 +71,25 @@ describe('inspect', () => {
 
   it('gives the same as one JSON object', async () => {
     const { out } = await unroll(['inspect', '--depths', '8', '--json']);
-    const report = JSON.parse(out) as { parameters: Record<string, number>; byDepth: Record<string, number>[]; tensors: { name: string }[] };
+    const report = JSON.parse(out) as {
+      parameters: Record<string, number>;
+      byDepth: Record<string, number>[];
+      tensors: { name: string }[];
+    };
     expect(out.trimEnd().split('\n')).toHaveLength(1);
-    expect(report.parameters).toEqual({ embedding: 1024, prelude: 50560, adapter: 8192, core: 101120, coda: 50560, norm: 64, head: 0, total: 211520 });
-    expect(report.byDepth).toEqual([{ depth: 8, layerCalls: 18, materialised: 976_704, flops: 1_953_408, flopsFullContext: 2_248_320, kvBytes: 9216 }]);
+    expect(report.parameters).toEqual({
+      embedding: 1024,
+      prelude: 50560,
+      adapter: 8192,
+      core: 101120,
+      coda: 50560,
+      norm: 64,
+      head: 0,
+      total: 211520,
+    });
+    expect(report.byDepth).toEqual([
+      { depth: 8, layerCalls: 18, materialised: 976_704, flops: 1_953_408, flopsFullContext: 2_248_320, kvBytes: 9216 },
+    ]);
     expect(report.tensors).toHaveLength(40);
   });
 });

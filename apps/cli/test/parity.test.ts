@@ -12,7 +12,8 @@ interface Expected {
   generations: Record<string, Record<string, unknown>>;
 }
 
-const readExpected = async (folder: string): Promise<Expected> => JSON.parse(await readFile(join(folder, 'expected.json'), 'utf8')) as Expected;
+const readExpected = async (folder: string): Promise<Expected> =>
+  JSON.parse(await readFile(join(folder, 'expected.json'), 'utf8')) as Expected;
 
 async function tensorsOf(path: string): Promise<TensorToWrite[]> {
   const file = await openSafetensors(bytesSource(new Uint8Array(await readFile(path)), basename(path)));
@@ -25,58 +26,79 @@ async function expectedNames(folder: string): Promise<string[]> {
   const { generations } = await readExpected(folder);
   const fields = Object.entries(generations).flatMap(([name, record]) => {
     const windowed = /^(speculative|diffusion)/.test(name);
-    return Object.keys(record).flatMap((field) => (field === 'args' || (windowed && field.startsWith('cache_')) ? [] : [`${name}.${field}`]));
+    return Object.keys(record).flatMap((field) =>
+      field === 'args' || (windowed && field.startsWith('cache_')) ? [] : [`${name}.${field}`],
+    );
   });
   return [...tensors, ...fields];
 }
 
-async function parity(folder: string, ...more: string[]): Promise<{ code: number; checks: Line[]; totals: Record<string, unknown>; err: string }> {
+async function parity(
+  folder: string,
+  ...more: string[]
+): Promise<{ code: number; checks: Line[]; totals: Record<string, unknown>; err: string }> {
   const { code, out, err } = await unroll(['parity', folder, '--json', ...more]);
   const lines = jsonLines(out);
   return { code, err, checks: lines.slice(0, -1) as unknown as Line[], totals: lines[lines.length - 1]! };
 }
 
 describe('parity with the reference', () => {
-  it.each([...SHARED_FIXTURES, 'own'])('%s', async (path) => {
-    const folder = path === 'own' ? await adderWithExpected() : path;
-    const { code, checks, totals } = await parity(folder);
-    expect(checks.filter(({ status }) => status === 'fail')).toEqual([]);
-    expect(checks.filter(({ status, kind }) => status === 'unsupported' && kind !== 'gradient')).toEqual([]);
-    expect(checks.map(({ name }) => name).sort()).toEqual((await expectedNames(folder)).sort());
-    for (const check of checks) expect(Object.keys(check)).toEqual(['name', 'kind', 'status', 'maxError', 'ms']);
-    const losses = totals.losses as { status: string }[];
-    expect(losses.length).toBeGreaterThanOrEqual(4);
-    expect(losses.every(({ status }) => status === 'pass')).toBe(true);
-    expect(totals).toMatchObject({ total: checks.length, fail: 0, device: 'cpu' });
-    expect(code).toBe(0);
-  }, 120_000);
+  it.each([...SHARED_FIXTURES, 'own'])(
+    '%s',
+    async (path) => {
+      const folder = path === 'own' ? await adderWithExpected() : path;
+      const { code, checks, totals } = await parity(folder);
+      expect(checks.filter(({ status }) => status === 'fail')).toEqual([]);
+      expect(checks.filter(({ status, kind }) => status === 'unsupported' && kind !== 'gradient')).toEqual([]);
+      expect(checks.map(({ name }) => name).sort()).toEqual((await expectedNames(folder)).sort());
+      for (const check of checks) expect(Object.keys(check)).toEqual(['name', 'kind', 'status', 'maxError', 'ms']);
+      const losses = totals.losses as { status: string }[];
+      expect(losses.length).toBeGreaterThanOrEqual(4);
+      expect(losses.every(({ status }) => status === 'pass')).toBe(true);
+      expect(totals).toMatchObject({ total: checks.length, fail: 0, device: 'cpu' });
+      expect(code).toBe(0);
+    },
+    120_000,
+  );
 
-  it.each(SHARED_FIXTURES)('%s: weights in bf16 give, bit for bit, what the same values in F32 give', async (folder) => {
-    const wide = temporaryFolder();
-    const tensors = await tensorsOf(join(folder, 'model-bf16.safetensors'));
-    expect(tensors.some(({ dtype }) => dtype === 'BF16')).toBe(true);
-    await writeFile(
-      join(wide, 'model.safetensors'),
-      await encodeSafetensors(tensors.map((tensor) => ({ ...tensor, dtype: 'F32' as const, bytes: fromFloat32(toFloat32(tensor.bytes as Uint8Array, tensor.dtype), 'F32') }))),
-    );
-    const narrow = temporaryFolder();
-    await copyFile(join(folder, 'model-bf16.safetensors'), join(narrow, 'model.safetensors'));
-    const outputs: Buffer[] = [];
-    for (const each of [wide, narrow]) {
-      for (const file of ['config.json', 'expected.safetensors']) await copyFile(join(folder, file), join(each, file));
-      await parity(each, '--out', join(each, 'out'));
-      outputs.push(await readFile(join(each, 'out', 'actual.safetensors')));
-    }
-    expect(outputs[0]!.length).toBeGreaterThan(10_000);
-    expect(outputs[0]!.equals(outputs[1]!)).toBe(true);
-  }, 60_000);
+  it.each(SHARED_FIXTURES)(
+    '%s: weights in bf16 give, bit for bit, what the same values in F32 give',
+    async (folder) => {
+      const wide = temporaryFolder();
+      const tensors = await tensorsOf(join(folder, 'model-bf16.safetensors'));
+      expect(tensors.some(({ dtype }) => dtype === 'BF16')).toBe(true);
+      await writeFile(
+        join(wide, 'model.safetensors'),
+        await encodeSafetensors(
+          tensors.map((tensor) => ({
+            ...tensor,
+            dtype: 'F32' as const,
+            bytes: fromFloat32(toFloat32(tensor.bytes as Uint8Array, tensor.dtype), 'F32'),
+          })),
+        ),
+      );
+      const narrow = temporaryFolder();
+      await copyFile(join(folder, 'model-bf16.safetensors'), join(narrow, 'model.safetensors'));
+      const outputs: Buffer[] = [];
+      for (const each of [wide, narrow]) {
+        for (const file of ['config.json', 'expected.safetensors']) await copyFile(join(folder, file), join(each, file));
+        await parity(each, '--out', join(each, 'out'));
+        outputs.push(await readFile(join(each, 'out', 'actual.safetensors')));
+      }
+      expect(outputs[0]!.length).toBeGreaterThan(10_000);
+      expect(outputs[0]!.equals(outputs[1]!)).toBe(true);
+    },
+    60_000,
+  );
 });
 
 describe('what parity notices', () => {
   async function changed(change: (expected: Expected, tensors: Map<string, Float32Array>) => void): Promise<string> {
     const folder = await adderWithExpected();
     const tensors = await tensorsOf(join(folder, 'expected.safetensors'));
-    const floats = new Map(tensors.flatMap(({ name, dtype, bytes }) => (dtype === 'F32' ? [[name, toFloat32(bytes as Uint8Array, 'F32')] as const] : [])));
+    const floats = new Map(
+      tensors.flatMap(({ name, dtype, bytes }) => (dtype === 'F32' ? [[name, toFloat32(bytes as Uint8Array, 'F32')] as const] : [])),
+    );
     const expected = await readExpected(folder);
     change(expected, floats);
     const written = [
@@ -116,7 +138,12 @@ describe('what parity notices', () => {
       }),
     );
     expect(failing(result).sort()).toEqual(
-      ['adaptive_entropy-diff_latest-m4.exit_values_first_token', 'adaptive_entropy-diff_latest-m4.steps', 'minimal_r4.cache_bytes', 'minimal_r4.tokens'].sort(),
+      [
+        'adaptive_entropy-diff_latest-m4.exit_values_first_token',
+        'adaptive_entropy-diff_latest-m4.steps',
+        'minimal_r4.cache_bytes',
+        'minimal_r4.tokens',
+      ].sort(),
     );
   });
 
@@ -124,7 +151,9 @@ describe('what parity notices', () => {
     const { code, totals } = await parity(await changed(({ meta }) => ((meta.loss as Record<string, number>)['4']! += 0.01)));
     expect(code).toBe(1);
     expect(totals.fail).toBe(0);
-    expect((totals.losses as { name: string; status: string }[]).filter(({ status }) => status === 'fail').map(({ name }) => name)).toEqual(['meta.loss.4']);
+    expect((totals.losses as { name: string; status: string }[]).filter(({ status }) => status === 'fail').map(({ name }) => name)).toEqual(
+      ['meta.loss.4'],
+    );
   });
 
   it('says of what it does not know that it is unsupported', async () => {
@@ -222,11 +251,31 @@ describe('other sizes', () => {
       meta: { loss: { 2: 0, 7: 0 }, prompt: [3, 1, 4] },
       generations: {
         a: { args: { num_steps: 3 }, tokens: [0, 0, 0, 0, 0, 0], cache_steps: 0 },
-        b: { args: { num_steps: 4, cache_lookup_strategy: 'always-last-m3-compress-s6' }, tokens: new Array(9).fill(0), cache_bytes: 0, cache_tokens: 0 },
-        c: { args: { criterion: 'latent-diff', threshold: 0.4, max_steps: 7, lookup: 'latest-m3' }, tokens: [0, 0, 0, 0], steps: [0, 0, 0, 0], exit_values_first_token: [0] },
+        b: {
+          args: { num_steps: 4, cache_lookup_strategy: 'always-last-m3-compress-s6' },
+          tokens: new Array(9).fill(0),
+          cache_bytes: 0,
+          cache_tokens: 0,
+        },
+        c: {
+          args: { criterion: 'latent-diff', threshold: 0.4, max_steps: 7, lookup: 'latest-m3' },
+          tokens: [0, 0, 0, 0],
+          steps: [0, 0, 0, 0],
+          exit_values_first_token: [0],
+        },
         d: { args: { num_steps: 6, draft_steps: 2, lookahead_for_draft: 3 }, tokens: new Array(20).fill(0) },
         e: {
-          args: { num_steps: 4, inner_recurrence: 2, freeze_strategy: 'fixed', ema_embeds: 0, state_noise_mixing: 0, headway: 2, max_wavefront: 4, max_diffusion_steps: 100, cache_lookup_strategy: 'latest-m3-compress-s3' },
+          args: {
+            num_steps: 4,
+            inner_recurrence: 2,
+            freeze_strategy: 'fixed',
+            ema_embeds: 0,
+            state_noise_mixing: 0,
+            headway: 2,
+            max_wavefront: 4,
+            max_diffusion_steps: 100,
+            cache_lookup_strategy: 'latest-m3-compress-s3',
+          },
           tokens: new Array(5).fill(0),
           num_core_forward_passes: 0,
           recurrence_per_position: [0],
@@ -238,7 +287,13 @@ describe('other sizes', () => {
     const first = await parity(folder, '--out', out);
     expect(first.code).toBe(1);
     expect(first.checks.map(({ name }) => name).sort()).toEqual(
-      [...Object.keys(shapes), 'input_ids', ...Object.entries(expected.generations).flatMap(([name, record]) => Object.keys(record).flatMap((field) => (field === 'args' ? [] : [`${name}.${field}`])))].sort(),
+      [
+        ...Object.keys(shapes),
+        'input_ids',
+        ...Object.entries(expected.generations).flatMap(([name, record]) =>
+          Object.keys(record).flatMap((field) => (field === 'args' ? [] : [`${name}.${field}`])),
+        ),
+      ].sort(),
     );
     await copyFile(join(out, 'actual.safetensors'), join(folder, 'expected.safetensors'));
     await copyFile(join(out, 'actual.json'), join(folder, 'expected.json'));

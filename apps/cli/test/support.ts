@@ -15,7 +15,9 @@ const folderOf = (url: string): string => fileURLToPath(new URL(url, import.meta
 export const OWN_FIXTURE = folderOf('./fixtures/adder-parity/');
 
 const SHARED = folderOf('../../../../shared/fixtures/');
-export const SHARED_FIXTURES: readonly string[] = ['adder', 'huginn-small', 'huginn-steady'].map((name) => join(SHARED, name)).filter((path) => existsSync(path));
+export const SHARED_FIXTURES: readonly string[] = ['adder', 'huginn-small', 'huginn-steady']
+  .map((name) => join(SHARED, name))
+  .filter((path) => existsSync(path));
 
 if (SHARED_FIXTURES.length < 3) {
   const notice = `NOTICE: ${3 - SHARED_FIXTURES.length} of 3 reference folders are missing beside the repository (shared/fixtures); parity on them is NOT tested in this run\n`;
@@ -118,7 +120,9 @@ export async function adderWithExpected(): Promise<string> {
 }
 
 /** The files of the adder's checkpoint with one tensor changed, or left out. */
-export async function adderWeights(change: (tensor: { name: string; shape: readonly number[]; bytes: Uint8Array }) => TensorToWrite | null): Promise<Uint8Array> {
+export async function adderWeights(
+  change: (tensor: { name: string; shape: readonly number[]; bytes: Uint8Array }) => TensorToWrite | null,
+): Promise<Uint8Array> {
   const { bytesSource, openSafetensors } = await import('@unroll/checkpoint');
   const file = await openSafetensors(bytesSource((await loadEmbedded('adder')).weights, 'adder'));
   const tensors: TensorToWrite[] = [];

@@ -1,5 +1,18 @@
 export { constant, type NormalInit, truncatedNormal } from './init.js';
 export { KVCache, type KVCacheOptions, type KVCacheUsage, type SavedKVCache } from './kv-cache.js';
-export { type CacheUse, type Compression, checkPolicy, defaultPolicy, fullPolicy, type KVPolicy, type LayerCall, type LayerCounts, type Lookup, parseKVPolicy, policyRefusal, slotOf } from './kv-policy.js';
+export {
+  type CacheUse,
+  type Compression,
+  checkPolicy,
+  defaultPolicy,
+  fullPolicy,
+  type KVPolicy,
+  type LayerCall,
+  type LayerCounts,
+  type Lookup,
+  parseKVPolicy,
+  policyRefusal,
+  slotOf,
+} from './kv-policy.js';
 export { embedding, gatedMlp, linear, type Weight } from './layers.js';
 export { type KeyView, leftPaddedPositions, Pass, uncachedPass } from './pass.js';

@@ -1,4 +1,17 @@
-import { type Device, type MemoryKind, OptionError, randomKey, randomRows, reshape, type Shape, scatterRows, sizeOf, type Tensor, threefry2x32, tidy } from '@unroll/tensor';
+import {
+  type Device,
+  type MemoryKind,
+  OptionError,
+  randomKey,
+  randomRows,
+  reshape,
+  type Shape,
+  scatterRows,
+  sizeOf,
+  type Tensor,
+  threefry2x32,
+  tidy,
+} from '@unroll/tensor';
 
 export interface NormalInit {
   /** Standard deviation before the cut. */

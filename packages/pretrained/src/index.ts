@@ -37,7 +37,10 @@ export interface EmbeddedModel {
 
 const loaders = {
   adder: async () => {
-    const [files, { weights }] = await Promise.all([import('./generated/adder.generated.js'), import('./generated/adder-weights.generated.js')]);
+    const [files, { weights }] = await Promise.all([
+      import('./generated/adder.generated.js'),
+      import('./generated/adder-weights.generated.js'),
+    ]);
     return { files, weights };
   },
 } as const;

@@ -87,7 +87,9 @@ class Fields {
     const value = this.json[present[0]!];
     const other = present.find((name) => this.json[name] !== value);
     if (other !== undefined) {
-      this.problems.push(`"${present[0]}" is ${JSON.stringify(value)} and "${other}" is ${JSON.stringify(this.json[other])}; they must be equal`);
+      this.problems.push(
+        `"${present[0]}" is ${JSON.stringify(value)} and "${other}" is ${JSON.stringify(this.json[other])}; they must be equal`,
+      );
     }
     if (!valid(value)) this.problems.push(`"${present[0]}" must be ${what}; got ${JSON.stringify(value)}`);
     return value;
@@ -99,7 +101,12 @@ class Fields {
   }
 
   positive(name: string, fallback?: number): number {
-    return this.take([name], 'a number above 0', (value) => typeof value === 'number' && Number.isFinite(value) && value > 0, fallback) as number;
+    return this.take(
+      [name],
+      'a number above 0',
+      (value) => typeof value === 'number' && Number.isFinite(value) && value > 0,
+      fallback,
+    ) as number;
   }
 
   flag(names: readonly string[], fallback?: boolean): boolean {
@@ -168,10 +175,16 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
     const values = implemented[name];
     const value = fields.json[name];
     if (values !== undefined) {
-      fields.check(values.includes(value), `"${name}" ${JSON.stringify(value)} is not implemented; only ${values.map((v) => JSON.stringify(v)).join(', ')} is`);
+      fields.check(
+        values.includes(value),
+        `"${name}" ${JSON.stringify(value)} is not implemented; only ${values.map((v) => JSON.stringify(v)).join(', ')} is`,
+      );
     } else if (!carried.has(name) && !allowed.has(name)) unknown.push(`"${name}"`);
   }
-  fields.check(unknown.length === 0, `unknown field ${unknown.join(', ')}; let it pass by name with allowUnknown if it does not change the model`);
+  fields.check(
+    unknown.length === 0,
+    `unknown field ${unknown.join(', ')}; let it pass by name with allowUnknown if it does not change the model`,
+  );
   if (fields.problems.length > 0) throw new ConfigError(`config.json: ${fields.problems.join('; ')}`);
   return config;
 }

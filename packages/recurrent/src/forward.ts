@@ -49,7 +49,7 @@ export function beginPass(
  * Logits (B, T, V) after r recurrences: the one forward for training-like, prefill and decode calls. The caller disposes the result.
  * Throws OptionError for bad depths, ragged rows or positions beyond the context.
  */
-export function forward(model: RecurrentModel, tokens: readonly (readonly number[])[], options: ForwardOptions = {}): Tensor {
+export function forward(model: RecurrentModel, tokens: readonly (readonly number[])[], options: ForwardOptions = {}): Tensor<'f32'> {
   refuseUnknownOptions('forward', options, ['recurrences', 'initialState', 'cache', 'positions']);
   const r = options.recurrences ?? model.meanRecurrence;
   checkRecurrences('forward', r);

@@ -3,4 +3,13 @@ export { beginPass, type ForwardOptions, forward, latentStates } from './forward
 export { initParams } from './init.js';
 export { type LoadModelOptions, loadRecurrentModel } from './load.js';
 export { concatInjection, type InitialState, RecurrentModel, type RecurrentParts, sandwichBlock, selfAttention } from './model.js';
-export { type BlockParams, type LoadParamsOptions, loadParams, ParamsError, parameterShapes, paramsFromNames, type RecurrentParams, type TensorSource } from './params.js';
+export {
+  type BlockParams,
+  type LoadParamsOptions,
+  loadParams,
+  ParamsError,
+  parameterShapes,
+  paramsFromNames,
+  type RecurrentParams,
+  type TensorSource,
+} from './params.js';

@@ -19,7 +19,10 @@ export function initParams(device: Device, config: RecurrentConfig, options: { r
       else if (shape.length === 1) tensors.set(name, constant(device, shape, 1));
       else {
         const output = name.endsWith('.proj.weight');
-        tensors.set(name, truncatedNormal(device, shape, { std: Math.sqrt(output ? 1 / (5 * C * L) : 2 / (5 * C)), seed: options.seed, index }));
+        tensors.set(
+          name,
+          truncatedNormal(device, shape, { std: Math.sqrt(output ? 1 / (5 * C * L) : 2 / (5 * C)), seed: options.seed, index }),
+        );
       }
       index++;
     }

@@ -123,7 +123,7 @@ export class RecurrentModel {
     this.#checkShape('prelude', tokens, [pass.batch, pass.length]);
     const { wte, prelude } = this.params.transformer;
     return tidy(this.device, () => {
-      let x = embedding(wte, tokens, Math.sqrt(this.config.width));
+      let x: Tensor = embedding(wte, tokens, Math.sqrt(this.config.width));
       prelude.forEach((params, layer) => {
         x = this.parts.block(this, params, x, { part: 'prelude', loop: 0, layer }, pass);
       });
@@ -181,11 +181,11 @@ export class RecurrentModel {
   }
 
   /** Logits of s_r: (B, T, V), or (B, 1, V) of the last position alone. The coda runs over all positions, whose keys later tokens read. */
-  readout(state: Tensor, pass: Pass, options: { readonly positions?: 'all' | 'last' } = {}): Tensor {
+  readout(state: Tensor, pass: Pass, options: { readonly positions?: 'all' | 'last' } = {}): Tensor<'f32'> {
     refuseUnknownOptions('readout', options, ['positions']);
     const { coda, wte } = this.params.transformer;
     return tidy(this.device, () => {
-      let x = this.normState(state);
+      let x: Tensor = this.normState(state);
       coda.forEach((params, layer) => {
         x = this.parts.block(this, params, x, { part: 'coda', loop: 0, layer }, pass);
       });

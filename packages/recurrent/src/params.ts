@@ -89,8 +89,12 @@ export function paramsFromNames(tensors: ReadonlyMap<string, Tensor>): Recurrent
     const keys = name.split('.');
     let node = root as Record<string, unknown>;
     keys.forEach((key, i) => {
-      if (i === keys.length - 1) node[key] = tensor;
-      else node = (node[key] ??= /^\d+$/.test(keys[i + 1]!) ? [] : {}) as Record<string, unknown>;
+      if (i === keys.length - 1) {
+        node[key] = tensor;
+      } else {
+        node[key] ??= /^\d+$/.test(keys[i + 1]!) ? [] : {};
+        node = node[key] as Record<string, unknown>;
+      }
     });
   }
   const transformer = root.transformer as Record<string, unknown>;
@@ -122,7 +126,12 @@ export interface LoadParamsOptions {
  * Loads all parameters, one tensor at a time; f16 and bf16 become f32. Throws ParamsError with every missing, extra and mis-shaped
  * name, or naming the tensor that holds NaN or infinite values; what was loaded by then is given back.
  */
-export async function loadParams(device: Device, config: RecurrentConfig, source: TensorSource, options: LoadParamsOptions = {}): Promise<RecurrentParams> {
+export async function loadParams(
+  device: Device,
+  config: RecurrentConfig,
+  source: TensorSource,
+  options: LoadParamsOptions = {},
+): Promise<RecurrentParams> {
   const problems = problemsOf(config, source);
   if (problems.length > 0) {
     const shown = problems.slice(0, 20).join('; ');
@@ -135,7 +144,9 @@ export async function loadParams(device: Device, config: RecurrentConfig, source
     for (const [i, name] of names.entries()) {
       options.signal?.throwIfAborted();
       const entry = source.entries.get(name)!;
-      const tensor = device.fromBytes(await source.read(name), entry.dtype.toLowerCase() as StorageDType, entry.shape, { memory: 'weights' });
+      const tensor = device.fromBytes(await source.read(name), entry.dtype.toLowerCase() as StorageDType, entry.shape, {
+        memory: 'weights',
+      });
       tensors.set(name, tensor);
       await checkFinite(source.name, name, tensor);
       options.onProgress?.({ name, loaded: i + 1, total: names.length });
@@ -152,5 +163,6 @@ async function checkFinite(source: string, name: string, tensor: Tensor): Promis
   const total = sum(tensor);
   const [value] = await total.data();
   total.dispose();
-  if (!Number.isFinite(value)) throw new ParamsError(`${source}: ${name} holds NaN or infinite values; the file is damaged or was saved from a diverged run`);
+  if (!Number.isFinite(value))
+    throw new ParamsError(`${source}: ${name} holds NaN or infinite values; the file is damaged or was saved from a diverged run`);
 }

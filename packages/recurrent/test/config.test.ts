@@ -12,18 +12,49 @@ describe('config.json', () => {
   });
 
   it('reads the upload as well as the repository: n_heads, padded_vocab_size, tie_word_embeddings', () => {
-    const upload = { ...without('num_attention_heads', 'num_key_value_heads', 'tie_embeddings', 'rope_base'), n_heads: 3, padded_vocab_size: 23, tie_word_embeddings: true };
+    const upload = {
+      ...without('num_attention_heads', 'num_key_value_heads', 'tie_embeddings', 'rope_base'),
+      n_heads: 3,
+      padded_vocab_size: 23,
+      tie_word_embeddings: true,
+    };
     expect(parseRecurrentConfig(upload)).toEqual(tinyConfig);
   });
 
   it('accepts every field of the public list', () => {
     const listed = {
-      name: 'x', hf_config: {}, architectures: ['RavenForCausalLM'], auto_map: {}, model_type: 'huginn_raven', torch_dtype: 'float32', dtype: 'float32',
-      transformers_version: '4', padding_multiple: 32, activation_checkpoint_impl: 'per-iteration', effective_expected_depth: 132, init_values: {},
-      _name_or_path: 'x', use_cache: true, bos_token_id: 1, eos_token_id: 2, pad_token_id: 3, architecture_class_name: 'RecurrentGPT',
-      block_class_name: 'SandwichBlock', norm_class_name: 'RMSNorm_llama', mlp_class_name: 'GatedMLP', nonlin_name: 'SiLU', injection_type: 'linear',
-      state_init: 'like-init', init_strategy: 'takase', init_orthogonal: false, sampling_scheme: 'poisson-lognormal-filling', test_time_noise: 0,
-      test_time_noise_type: 'fixed', bias: false, head_dim: 8, n_layers: 4,
+      name: 'x',
+      hf_config: {},
+      architectures: ['RavenForCausalLM'],
+      auto_map: {},
+      model_type: 'huginn_raven',
+      torch_dtype: 'float32',
+      dtype: 'float32',
+      transformers_version: '4',
+      padding_multiple: 32,
+      activation_checkpoint_impl: 'per-iteration',
+      effective_expected_depth: 132,
+      init_values: {},
+      _name_or_path: 'x',
+      use_cache: true,
+      bos_token_id: 1,
+      eos_token_id: 2,
+      pad_token_id: 3,
+      architecture_class_name: 'RecurrentGPT',
+      block_class_name: 'SandwichBlock',
+      norm_class_name: 'RMSNorm_llama',
+      mlp_class_name: 'GatedMLP',
+      nonlin_name: 'SiLU',
+      injection_type: 'linear',
+      state_init: 'like-init',
+      init_strategy: 'takase',
+      init_orthogonal: false,
+      sampling_scheme: 'poisson-lognormal-filling',
+      test_time_noise: 0,
+      test_time_noise_type: 'fixed',
+      bias: false,
+      head_dim: 8,
+      n_layers: 4,
     };
     expect(parse(listed)).toEqual(tinyConfig);
   });
@@ -50,7 +81,9 @@ describe('config.json', () => {
   });
 
   it('lists every problem at once, missing fields included', () => {
-    expect(() => parseRecurrentConfig({ ...without('n_embd'), nonlin_name: 'ReLU', depth: 2 })).toThrow(/"n_embd" is missing.*"nonlin_name".*unknown field "depth"/s);
+    expect(() => parseRecurrentConfig({ ...without('n_embd'), nonlin_name: 'ReLU', depth: 2 })).toThrow(
+      /"n_embd" is missing.*"nonlin_name".*unknown field "depth"/s,
+    );
   });
 
   it('lets a field pass by name', () => {

@@ -10,11 +10,21 @@ afterAll(() => device.dispose());
 type Entry = { dtype: string; shape: readonly number[]; bytes: Uint8Array };
 
 function entriesOf(config = tinyConfig): Map<string, Entry> {
-  return new Map([...randomWeights(config)].map(([name, { shape, data }]) => [name, { dtype: 'F32', shape, bytes: new Uint8Array(data.buffer.slice(0)) }]));
+  return new Map(
+    [...randomWeights(config)].map(([name, { shape, data }]) => [
+      name,
+      { dtype: 'F32', shape, bytes: new Uint8Array(data.buffer.slice(0)) },
+    ]),
+  );
 }
 
-const sourceOf = (entries: Map<string, Entry>): TensorSource => ({ name: 'test.safetensors', entries, read: async (name) => entries.get(name)!.bytes });
-const load = (entries: Map<string, Entry>, config = tinyConfig) => loadRecurrentModel({ device, config: configJson(config), weights: sourceOf(entries) });
+const sourceOf = (entries: Map<string, Entry>): TensorSource => ({
+  name: 'test.safetensors',
+  entries,
+  read: async (name) => entries.get(name)!.bytes,
+});
+const load = (entries: Map<string, Entry>, config = tinyConfig) =>
+  loadRecurrentModel({ device, config: configJson(config), weights: sourceOf(entries) });
 
 describe('loading by name', () => {
   it('gives the model that the weights describe', async () => {
@@ -52,7 +62,12 @@ describe('loading by name', () => {
     entries.set('transformer.wte.weight', { ...entries.get('transformer.wte.weight')!, dtype: 'I64' });
     entries.set('transformer.extra.weight', { dtype: 'F32', shape: [1], bytes: new Uint8Array(4) });
     const error = await load(entries).catch((caught: Error) => caught);
-    for (const part of [/ln_f.weight is missing; it must be \[24\]/, /adapter.weight is \[48,24\]; it must be \[24,48\]/, /wte.weight is I64/, /not part of this model: transformer.extra.weight/]) {
+    for (const part of [
+      /ln_f.weight is missing; it must be \[24\]/,
+      /adapter.weight is \[48,24\]; it must be \[24,48\]/,
+      /wte.weight is I64/,
+      /not part of this model: transformer.extra.weight/,
+    ]) {
       expect((error as Error).message).toMatch(part);
     }
   });
@@ -67,7 +82,10 @@ describe('loading by name', () => {
 
   it('gives back what it had loaded when reading fails or is aborted', async () => {
     const source = sourceOf(entriesOf());
-    const broken = { ...source, read: async (name: string) => (name.includes('coda') ? Promise.reject(new Error('disk gone')) : source.read(name)) };
+    const broken = {
+      ...source,
+      read: async (name: string) => (name.includes('coda') ? Promise.reject(new Error('disk gone')) : source.read(name)),
+    };
     await expect(loadRecurrentModel({ device, config: configJson(tinyConfig), weights: broken })).rejects.toThrow('disk gone');
     const signal = AbortSignal.abort(new Error('stopped'));
     await expect(loadRecurrentModel({ device, config: configJson(tinyConfig), weights: source, signal })).rejects.toThrow('stopped');
@@ -77,7 +95,11 @@ describe('loading by name', () => {
 describe('initParams', () => {
   it('has the deviations of the paper and is a function of the seed', async () => {
     const config = { ...tinyConfig, width: 96, mlpWidth: 128 };
-    const [a, b, c] = [initParams(device, config, { seed: 1 }), initParams(device, config, { seed: 1 }), initParams(device, config, { seed: 2 })];
+    const [a, b, c] = [
+      initParams(device, config, { seed: 1 }),
+      initParams(device, config, { seed: 1 }),
+      initParams(device, config, { seed: 2 }),
+    ];
     const deviation = (values: ArrayLike<number>) => Math.sqrt(Array.from(values).reduce((sum, v) => sum + v * v, 0) / values.length);
     const wqkv = await a.transformer.core_block[0]!.attn.Wqkv.weight.data();
     // The cut at 3 sigma leaves 98.7 % of the deviation.

@@ -3,7 +3,7 @@ import type { Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { Generate } from '@unroll/tensor/testing';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import { forward, initParams, latentStates, RecurrentModel, type RecurrentConfig } from '../src/index.js';
+import { forward, initParams, latentStates, type RecurrentConfig, RecurrentModel } from '../src/index.js';
 import { randomWeights, tinyConfig, tinyModel, worst } from './helpers.js';
 import { plainForward } from './plain-model.js';
 
@@ -11,10 +11,10 @@ const device = createCpuDevice();
 afterEach(() => expect(device.memory().buffers).toBe(0));
 afterAll(() => device.dispose());
 
-const read = async (tensor: Tensor) => {
+const read = async (tensor: Tensor): Promise<Float32Array> => {
   const data = await tensor.data();
   tensor.dispose();
-  return data;
+  return data as Float32Array;
 };
 const variants: [string, Partial<RecurrentConfig>][] = [
   ['one prelude, two core, one coda layer', {}],
@@ -34,9 +34,20 @@ describe.each(variants)('model with %s', (_, change) => {
     const model = tinyModel(device, config);
     const weights = new Map([...randomWeights(config)].map(([name, { data }]) => [name, data]));
     const initial = s0();
-    const rows = Array.from({ length: tokens.length }, (_, t) => Array.from(new Generate(9).f32([1, tokens.length, C]).data.subarray(t * C, (t + 1) * C)));
+    const rows = Array.from({ length: tokens.length }, (_, t) =>
+      Array.from(new Generate(9).f32([1, tokens.length, C]).data.subarray(t * C, (t + 1) * C)),
+    );
     const layers = { prelude: config.preludeLayers, core_block: config.coreLayers, coda: config.codaLayers };
-    const plainConfig = { C, H: config.heads, Hk: config.kvHeads, I: config.mlpWidth, V: config.vocabularySize, eps: 1e-6, ropeBase: 50000, layers };
+    const plainConfig = {
+      C,
+      H: config.heads,
+      Hk: config.kvHeads,
+      I: config.mlpWidth,
+      V: config.vocabularySize,
+      eps: 1e-6,
+      ropeBase: 50000,
+      layers,
+    };
     const plain = plainForward(tokens, rows, 3, weights, plainConfig);
     for await (const { recurrence, state, pass } of latentStates(model, [tokens], { recurrences: 3, initialState: initial })) {
       expect(worst(await state.data(), plain.states[recurrence]!.flat()), `state ${recurrence}`).toBeLessThan(2e-5);
@@ -91,7 +102,8 @@ describe.each(variants)('model with %s', (_, change) => {
 
 describe('initial state', () => {
   const model = () => tinyModel(device);
-  const draw = async (m: RecurrentModel, tokens: number[][], options: Parameters<typeof forward>[2]) => read(forward(m, tokens, { recurrences: 1, ...options }));
+  const draw = async (m: RecurrentModel, tokens: number[][], options: Parameters<typeof forward>[2]) =>
+    read(forward(m, tokens, { recurrences: 1, ...options }));
 
   it('depends on the seed and the position alone', async () => {
     const m = model();
@@ -109,7 +121,11 @@ describe('initial state', () => {
   });
 
   it('has a deviation of 0.624 for every width, within 3 sigma of 0.632', async () => {
-    const wide = new RecurrentModel(device, { ...tinyConfig, width: 384, contextLength: 64 }, initParams(device, { ...tinyConfig, width: 384, contextLength: 64 }, { seed: 0 }));
+    const wide = new RecurrentModel(
+      device,
+      { ...tinyConfig, width: 384, contextLength: 64 },
+      initParams(device, { ...tinyConfig, width: 384, contextLength: 64 }, { seed: 0 }),
+    );
     const cache = wide.createCache();
     const pass = cache.begin(Int32Array.from({ length: 64 }, (_, i) => i));
     const values = await read(wide.initialState(pass, { seed: 11 }));
@@ -125,8 +141,12 @@ describe('initial state', () => {
 
   it('is zero at scale 0 and scales otherwise', async () => {
     const m = model();
-    expect(Array.from(await draw(m, [[1, 2]], { initialState: { scale: 0, seed: 1 } }))).toEqual(Array.from(await draw(m, [[1, 2]], { initialState: { scale: 0, seed: 2 } })));
-    expect(Array.from(await draw(m, [[1, 2]], { initialState: { seed: 1 } }))).not.toEqual(Array.from(await draw(m, [[1, 2]], { initialState: { seed: 2 } })));
+    expect(Array.from(await draw(m, [[1, 2]], { initialState: { scale: 0, seed: 1 } }))).toEqual(
+      Array.from(await draw(m, [[1, 2]], { initialState: { scale: 0, seed: 2 } })),
+    );
+    expect(Array.from(await draw(m, [[1, 2]], { initialState: { seed: 1 } }))).not.toEqual(
+      Array.from(await draw(m, [[1, 2]], { initialState: { seed: 2 } })),
+    );
     m.dispose();
   });
 });

@@ -80,7 +80,13 @@ function part(x: Rows, name: 'prelude' | 'core_block' | 'coda', w: Weights, conf
 }
 
 /** Every stage for one sequence: e, s_0 to s_r, and logits (T, V). */
-export function plainForward(tokens: readonly number[], s0: Rows, r: number, w: Weights, config: PlainConfig): { e: Rows; states: Rows[]; logits: Rows } {
+export function plainForward(
+  tokens: readonly number[],
+  s0: Rows,
+  r: number,
+  w: Weights,
+  config: PlainConfig,
+): { e: Rows; states: Rows[]; logits: Rows } {
   const { C, V, eps } = config;
   const wte = w.get('transformer.wte.weight')!;
   const embedded = tokens.map((token) => Array.from(wte.subarray(token * C, (token + 1) * C), (v) => v * Math.sqrt(C)));

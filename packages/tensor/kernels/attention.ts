@@ -64,9 +64,9 @@ export function attention(
 
 /**
  * Rotates pairs of x (N, H, D) by table[position] (cos, sin pairs, (P, D/2, 2)): pairs (2i, 2i+1) when interleaved, else (i, i + D/2).
- * A position outside 0..P-1 (padding) copies the row. positions are (N).
+ * A position outside 0..P-1 (padding) copies the row. positions are (N). `turn` is 1, or -1 to rotate back.
  */
-export function rope(x: usize, table: usize, positions: usize, y: usize, N: i32, H: i32, D: i32, P: i32, interleaved: i32): void {
+export function rope(x: usize, table: usize, positions: usize, y: usize, N: i32, H: i32, D: i32, P: i32, interleaved: i32, turn: f32): void {
   const half = D >> 1;
   const head = (<usize>D) << 2;
   for (let n = 0; n < N; n++) {
@@ -82,7 +82,7 @@ export function rope(x: usize, table: usize, positions: usize, y: usize, N: i32,
       const o = y + row + <usize>h * head;
       for (let i = 0; i < half; i++) {
         const c = f32.load(cs + ((<usize>i) << 3));
-        const s = f32.load(cs + ((<usize>i) << 3), 4);
+        const s = turn * f32.load(cs + ((<usize>i) << 3), 4);
         const i0 = interleaved ? (<usize>i) << 3 : (<usize>i) << 2;
         const i1 = interleaved ? i0 + 4 : i0 + ((<usize>half) << 2);
         const a = f32.load(p + i0);

@@ -3,6 +3,15 @@ import { exp4, loadTail, log4, madd, sigmoid4, storeTail, tanh4 } from './math';
 // The codes are those of src/ops/elementwise.ts. `code` is a constant at every call of the loops, so that each loop holds one operation.
 
 @inline
+function sign4(x: v128): v128 {
+  const one = f32x4.splat(1);
+  const zero = f32x4.splat(0);
+  const plus = v128.and(f32x4.gt(x, zero), one);
+  const sign = f32x4.sub(plus, v128.and(f32x4.lt(x, zero), one));
+  return v128.bitselect(x, sign, f32x4.ne(x, x));
+}
+
+@inline
 function unary4(code: i32, x: v128, p: f32, q: f32): v128 {
   if (code == 0) return f32x4.neg(x);
   if (code == 1) return f32x4.abs(x);
@@ -20,6 +29,7 @@ function unary4(code: i32, x: v128, p: f32, q: f32): v128 {
     return f32x4.mul(f32x4.mul(f32x4.splat(0.5), x), f32x4.add(f32x4.splat(1), tanh4(u)));
   }
   if (code == 12) return f32x4.max(x, f32x4.splat(0));
+  if (code == 13) return sign4(x);
   return madd(x, f32x4.splat(p), f32x4.splat(q));
 }
 
@@ -46,6 +56,7 @@ export function unary(code: i32, x: usize, y: usize, n: i32, p: f32, q: f32): vo
     case 11: unaryLoop(11, x, y, n, p, q); break;
     case 12: unaryLoop(12, x, y, n, p, q); break;
     case 13: unaryLoop(13, x, y, n, p, q); break;
+    case 14: unaryLoop(14, x, y, n, p, q); break;
     default: unreachable();
   }
 }

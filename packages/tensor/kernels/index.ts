@@ -1,5 +1,6 @@
 export { attention, rope } from './attention';
 export { binary, siluMul, unary } from './elementwise';
+export { attentionGrad, crossEntropyGrad, rmsNormGrad, scatterAddRows, siluMulGrad } from './gradient';
 export { matmul, matvec, transpose } from './matmul';
 export { crossEntropy, rmsNorm, softmax } from './norm';
 export { random } from './random';

@@ -198,7 +198,8 @@ function hostCopy(dtype: DType, data: ArrayLike<number>): HostData {
   copy.set(data);
   if (dtype === 'i32') {
     for (let i = 0; i < copy.length; i++) {
-      if (copy[i] !== data[i]) throw new RangeOpError(`device.tensor: an i32 tensor takes whole numbers from -2^31 to 2^31 - 1; value ${i} is ${data[i]}`);
+      if (copy[i] !== data[i])
+        throw new RangeOpError(`device.tensor: an i32 tensor takes whole numbers from -2^31 to 2^31 - 1; value ${i} is ${data[i]}`);
     }
   }
   return copy;

@@ -16,7 +16,8 @@ const storageBytes: Record<StorageDType, number> = { f32: 4, i32: 4, f16: 2, bf1
 /** Bytes of one stored value. Throws DTypeError for a dtype that tensors cannot be made from. */
 export function storageByteSize(dtype: StorageDType): number {
   const size = Object.hasOwn(storageBytes, dtype) ? storageBytes[dtype] : undefined;
-  if (size === undefined) throw new DTypeError(`dtype "${dtype}" cannot be loaded into a tensor; it must be one of ${Object.keys(storageBytes).join(', ')}`);
+  if (size === undefined)
+    throw new DTypeError(`dtype "${dtype}" cannot be loaded into a tensor; it must be one of ${Object.keys(storageBytes).join(', ')}`);
   return size;
 }
 

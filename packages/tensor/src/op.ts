@@ -47,7 +47,8 @@ export function defineOp<A>(op: OpDef<A>): OpDef<A> {
 export function apply<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?: Device): Tensor[] {
   const device = on ?? inputs[0]?.device;
   inputs.forEach((input, i) => {
-    if (input?.device === undefined) throw new UnrollError(`${op.name}: input ${i} must be a tensor; got ${input === null ? 'null' : typeof input}`);
+    if (input?.device === undefined)
+      throw new UnrollError(`${op.name}: input ${i} must be a tensor; got ${input === null ? 'null' : typeof input}`);
     if (input.device !== device) throw new UnrollError(`${op.name}: input ${i} is on another device than input 0; make both on one device`);
     if (input.disposed) {
       throw new DisposedError(

@@ -56,6 +56,7 @@ export class Generate {
 }
 
 export function given(data: HostData | readonly number[], shape: Shape = [data.length], dtype: DType = 'f32'): SampleInput {
-  const typed = data instanceof Float32Array || data instanceof Int32Array ? data : dtype === 'i32' ? Int32Array.from(data) : Float32Array.from(data);
+  const typed =
+    data instanceof Float32Array || data instanceof Int32Array ? data : dtype === 'i32' ? Int32Array.from(data) : Float32Array.from(data);
   return { shape, dtype: typed instanceof Int32Array ? 'i32' : 'f32', data: typed };
 }

@@ -30,7 +30,8 @@ export function checkShape(who: string, shape: Shape): void {
 /** -1 is the last axis. Throws ShapeError when there is no such axis. */
 export function normalizeAxis(who: string, axis: number, rank: number): number {
   const at = axis < 0 ? axis + rank : axis;
-  if (!Number.isInteger(at) || at < 0 || at >= rank) throw new ShapeError(`${who}: axis ${axis} does not exist in a tensor of rank ${rank}`);
+  if (!Number.isInteger(at) || at < 0 || at >= rank)
+    throw new ShapeError(`${who}: axis ${axis} does not exist in a tensor of rank ${rank}`);
   return at;
 }
 

@@ -37,7 +37,9 @@ export class Tensor<T extends DType = DType> {
   /** Throws DisposedError after `dispose()`. */
   get storage(): Storage {
     if (this.#storage === null) {
-      throw new DisposedError(`tensor ${this.dtype}${showShape(this.shape)} was used after its dispose(); keep it out of the scope that freed it, or return it from tidy()`);
+      throw new DisposedError(
+        `tensor ${this.dtype}${showShape(this.shape)} was used after its dispose(); keep it out of the scope that freed it, or return it from tidy()`,
+      );
     }
     return this.#storage;
   }

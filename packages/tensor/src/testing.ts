@@ -57,7 +57,12 @@ function poison(device: Device, specs: readonly Spec[]): void {
   for (const block of blocks.reverse()) block.dispose();
 }
 
-async function compare<A>(op: OpDef<A>, sample: Sample<A>, inputs: readonly Tensor[], outputs: readonly Tensor[]): Promise<string | undefined> {
+async function compare<A>(
+  op: OpDef<A>,
+  sample: Sample<A>,
+  inputs: readonly Tensor[],
+  outputs: readonly Tensor[],
+): Promise<string | undefined> {
   const expected = referenceOutputs(op, sample);
   const compared = op.mutates === undefined ? outputs : [inputs[op.mutates]!];
   for (const [i, tensor] of compared.entries()) {
@@ -79,7 +84,10 @@ async function runSample<A>(device: Device, op: OpDef<A>, sample: Sample<A>): Pr
     poison(device, op.infer(inputs, sample.attrs));
     outputs = apply(op, inputs, sample.attrs, device);
     const made = device.memory().buffers - before - inputs.length;
-    message = made === outputs.length ? await compare(op, sample, inputs, outputs) : `${made} buffers are live beyond the inputs; ${outputs.length} outputs were made`;
+    message =
+      made === outputs.length
+        ? await compare(op, sample, inputs, outputs)
+        : `${made} buffers are live beyond the inputs; ${outputs.length} outputs were made`;
   } catch (error) {
     message = `threw ${error}`;
   }
@@ -97,7 +105,11 @@ export async function conform(device: Device, op: AnyOp, seed: number): Promise<
     const message = await runSample(device, op, sample);
     if (message !== undefined) {
       const shapes = sample.inputs.map((input) => showShape(input.shape)).join(' ');
-      mismatches.push({ op: op.name, sample: i, message: `${message}; inputs ${shapes}, attrs ${JSON.stringify(sample.attrs)}, seed ${seed}` });
+      mismatches.push({
+        op: op.name,
+        sample: i,
+        message: `${message}; inputs ${shapes}, attrs ${JSON.stringify(sample.attrs)}, seed ${seed}`,
+      });
     }
   }
   return mismatches;

@@ -32,7 +32,8 @@ export function randomKey(seed: number, stream: RandomStream): [number, number] 
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new OptionError(`randomKey: seed must be a whole number from 0 to ${Number.MAX_SAFE_INTEGER}; got ${seed}`);
   }
-  if (!Object.hasOwn(streams, stream)) throw new OptionError(`randomKey: stream must be one of ${Object.keys(streams).join(', ')}; got ${stream}`);
+  if (!Object.hasOwn(streams, stream))
+    throw new OptionError(`randomKey: stream must be one of ${Object.keys(streams).join(', ')}; got ${stream}`);
   // The upper word of a seed has at most 21 bits: the stream takes bits above them.
   return [seed | 0, Math.floor(seed / 2 ** 32) | (streams[stream] << 24)];
 }

@@ -331,6 +331,30 @@ describe('bad values', () => {
   });
 });
 
+describe('profile', () => {
+  it('times what was enqueued, by kernel', async () => {
+    const x = device.tensor(wave(64 * 64), [64, 64]);
+    const times = await device.profile(() => tidy(device, () => void add(matmul(x, x), add(x, x))));
+    expect(times.map(({ kernel, dispatches }) => [kernel, dispatches]).sort()).toEqual([
+      ['add.1', 2],
+      [expect.stringMatching(/^matmul\./), 1],
+    ]);
+    for (const { microseconds } of times) expect(microseconds).toBeGreaterThanOrEqual(0);
+    expect(times.some(({ microseconds }) => microseconds > 0)).toBe(true);
+    x.dispose();
+  });
+
+  it('says what it cannot do', async () => {
+    const plain = await vulkanDevice({ disable: ['timestamp-query'] });
+    await expect(plain.profile(() => {})).rejects.toThrow(UnsupportedError);
+    plain.dispose();
+    const x = device.tensor(range(4));
+    const many = () => tidy(device, () => Array.from({ length: 2050 }, () => void add(x, x)));
+    await expect(device.profile(many)).rejects.toThrow(/2 dispatches beyond the 2048/);
+    x.dispose();
+  });
+});
+
 describe('the end of a process', () => {
   it('is clean, 3 times out of 3, with the device alive and garbage collected', async () => {
     const program = `

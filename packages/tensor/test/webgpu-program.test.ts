@@ -1,4 +1,15 @@
-import { add, assign, DisposedError, gatherRows, matmul, RangeOpError, rmsNorm, ShapeError, scatterRows, UnrollError } from '@unroll/tensor';
+import {
+  add,
+  assign,
+  DisposedError,
+  gatherRows,
+  matmul,
+  RangeOpError,
+  rmsNorm,
+  ShapeError,
+  scatterRows,
+  UnrollError,
+} from '@unroll/tensor';
 import type { WebGPUDevice } from '@unroll/tensor/webgpu';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { vulkanDevice } from './support/dawn.js';

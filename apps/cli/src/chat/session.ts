@@ -3,12 +3,20 @@ import { type GenerateOptions, generate } from '@unroll/sampler';
 import type { Tokenizer } from '@unroll/tokenizer';
 import { applyChatTemplate, HUGINN_STOP_TOKENS } from '@unroll/tokenizer/chat';
 import { CommandError, UsageError } from '../errors.js';
-import type { Io } from '../io.js';
 import type { LoadedModel } from '../model/load.js';
 
 export interface Message {
   readonly role: 'system' | 'user' | 'assistant';
   readonly content: string;
+}
+
+/** What a reply needs of its surroundings. */
+export interface Turn {
+  readonly signal: AbortSignal;
+  /** Lets a pending Ctrl-C be heard. */
+  breathe(): Promise<void>;
+  /** Tells the person something beside the reply. */
+  note(text: string): void;
 }
 
 /** A conversation with a model: history, depth and seed, and the replies. */
@@ -28,7 +36,8 @@ export class ChatSession {
     system?: string,
   ) {
     const { tokenizer, model, name } = loaded;
-    if (tokenizer === undefined) throw new CommandError(`"${name}" has no tokenizer.json; chat works on text, so give a model that has one`);
+    if (tokenizer === undefined)
+      throw new CommandError(`"${name}" has no tokenizer.json; chat works on text, so give a model that has one`);
     const { recurrences, seed, ...rest } = options;
     this.#tokenizer = tokenizer;
     this.#options = rest;
@@ -43,7 +52,8 @@ export class ChatSession {
   }
 
   set system(text: string | undefined) {
-    if (text !== undefined && !this.hasTemplate) throw new UsageError('this model has no chat template, so a system prompt has no place in its input');
+    if (text !== undefined && !this.hasTemplate)
+      throw new UsageError('this model has no chat template, so a system prompt has no place in its input');
     this.#system = text;
   }
 
@@ -59,19 +69,20 @@ export class ChatSession {
    * Streams the reply to a message. When `signal` aborts, the reply ends and stays in the history as far as it came; when anything
    * else fails, the message is taken back.
    */
-  async *reply(text: string, signal: AbortSignal, io: Io): AsyncGenerator<string> {
+  async *reply(text: string, { signal, breathe, note }: Turn): AsyncGenerator<string> {
     const before = this.#messages;
     this.#messages = [...before, { role: 'user', content: text }];
     let content = '';
     try {
       const { tokens, dropped } = this.#prompt(text);
-      if (dropped > 0) {
-        io.stderr.write(`note: the conversation exceeds the context of ${this.loaded.model.contextLength} tokens; the oldest ${dropped} messages were left out\n`);
-      }
+      if (dropped > 0)
+        note(
+          `the conversation exceeds the context of ${this.loaded.model.contextLength} tokens; the oldest ${dropped} messages were left out`,
+        );
       for await (const item of generate(this.#generateOptions(tokens, signal))) {
         content += item.text;
         yield item.text;
-        await io.breathe();
+        await breathe();
       }
     } catch (error) {
       if (!signal.aborted) {
@@ -90,7 +101,9 @@ export class ChatSession {
       await writeFile(path, text, { flag: 'wx' });
     } catch (error) {
       const exists = (error as NodeJS.ErrnoException).code === 'EEXIST';
-      throw new CommandError(exists ? `"${path}" exists already; name another file` : `"${path}" cannot be written: ${(error as Error).message}`);
+      throw new CommandError(
+        exists ? `"${path}" exists already; name another file` : `"${path}" cannot be written: ${(error as Error).message}`,
+      );
     }
   }
 
@@ -119,7 +132,9 @@ export class ChatSession {
     const system: Message[] = this.#system === undefined ? [] : [{ role: 'system', content: this.#system }];
     for (let dropped = 0; ; dropped += 2) {
       const kept = this.#messages.slice(dropped);
-      const rendered = applyChatTemplate(this.#tokenizer, [...system, ...kept.map((message) => ({ ...message }))] as never, { addGenerationPrompt: true });
+      const rendered = applyChatTemplate(this.#tokenizer, [...system, ...kept.map((message) => ({ ...message }))] as never, {
+        addGenerationPrompt: true,
+      });
       const tokens = this.#tokenizer.encode(rendered, { addSpecialTokens: false });
       if (tokens.length < contextLength || kept.length <= 1) return { tokens, dropped };
     }

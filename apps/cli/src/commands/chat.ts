@@ -28,14 +28,16 @@ export const command: Command = {
 };
 
 const REMARK_TEMPLATE = 'Type a message; Ctrl-C ends a reply, /exit leaves.';
-const REMARK_PLAIN = 'This model has no chat template: each message is continued as plain text, without the messages before it. /exit leaves.';
+const REMARK_PLAIN =
+  'This model has no chat template: each message is continued as plain text, without the messages before it. /exit leaves.';
 
 /** Streams a reply; Ctrl-C ends it and keeps the session. */
 async function answer(session: ChatSession, line: string, frontend: Frontend, io: Io): Promise<void> {
   const controller = new AbortController();
   const release = io.onInterrupt(() => controller.abort());
   try {
-    await frontend.reply(session.reply(line, controller.signal, io));
+    const turn = { signal: controller.signal, breathe: io.breathe, note: frontend.info };
+    await frontend.reply(session.reply(line, turn));
   } finally {
     release();
   }

@@ -16,12 +16,24 @@ export const command: Command = {
   name: 'eval',
   description: 'exact-match accuracy on a file of problems, by depth',
   args: {
-    file: { type: 'positional', required: true, description: 'JSONL file: {"prompt": "12+30=", "answer": "42"} on each line; - reads standard input' },
+    file: {
+      type: 'positional',
+      required: true,
+      description: 'JSONL file: {"prompt": "12+30=", "answer": "42"} on each line; - reads standard input',
+    },
     ...modelArgs,
     depths: { type: 'string', valueHint: 'R,R,…', description: `depths to measure (default: ${DEFAULT_DEPTHS.join(',')})` },
     limit: { type: 'string', valueHint: 'N', description: 'only the first N problems' },
-    'batch-size': { type: 'string', valueHint: 'B', description: `problems in one pass; the answers do not depend on it (default: ${DEFAULT_BATCH})` },
-    'max-new-tokens': { type: 'string', valueHint: 'N', description: 'most tokens of an answer (default: the longest right answer and two more)' },
+    'batch-size': {
+      type: 'string',
+      valueHint: 'B',
+      description: `problems in one pass; the answers do not depend on it (default: ${DEFAULT_BATCH})`,
+    },
+    'max-new-tokens': {
+      type: 'string',
+      valueHint: 'N',
+      description: 'most tokens of an answer (default: the longest right answer and two more)',
+    },
     seed: { type: 'string', valueHint: 'N', description: 'keys the initial state, where --init-scale is not 0 (default: 0)' },
     'init-scale': { type: 'string', valueHint: 'X', description: 'multiplies the random initial state; 0 starts from zeros (default: 0)' },
     json: { type: 'boolean', description: 'one JSON object a line and depth: depth, accuracy, n' },
@@ -35,10 +47,17 @@ export const command: Command = {
 };
 
 async function readProblems(file: string, io: Io): Promise<Problem[]> {
-  const text = file === '-' ? await io.stdin.readAll() : await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => Promise.reject(unreadable(file, error)));
+  const text =
+    file === '-'
+      ? await io.stdin.readAll()
+      : await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => Promise.reject(unreadable(file, error)));
   const name = file === '-' ? 'standard input' : `"${file}"`;
-  const problems = text.replace(/^\uFEFF/, '').split(/\r?\n/).flatMap((line, i) => (line.trim() === '' ? [] : [parseProblem(line, `${name}, line ${i + 1}`)]));
-  if (problems.length === 0) throw new CommandError(`${name} holds no problems; each line must be like {"prompt": "12+30=", "answer": "42"}`);
+  const problems = text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .flatMap((line, i) => (line.trim() === '' ? [] : [parseProblem(line, `${name}, line ${i + 1}`)]));
+  if (problems.length === 0)
+    throw new CommandError(`${name} holds no problems; each line must be like {"prompt": "12+30=", "answer": "42"}`);
   return problems;
 }
 
@@ -79,7 +98,9 @@ async function run(flags: Flags, io: Io): Promise<number> {
   try {
     const style = styleFor(io);
     const rows: string[][] = [];
-    for await (const { depth, correct } of evaluate(loaded, problems, options, io, (fraction, at) => progress.update(fraction, `depth ${at}`))) {
+    for await (const { depth, correct } of evaluate(loaded, problems, options, io, (fraction, at) =>
+      progress.update(fraction, `depth ${at}`),
+    )) {
       const accuracy = accuracyOf(correct);
       rows.push([String(depth), percent(accuracy), `${correct.filter(Boolean).length} of ${correct.length}`]);
       if (!json) continue;
@@ -87,7 +108,10 @@ async function run(flags: Flags, io: Io): Promise<number> {
       io.stdout.write(`${JSON.stringify({ depth, accuracy, n: correct.length })}\n`);
     }
     progress.done();
-    if (!json) io.stdout.write(`${loaded.name}, ${problems.length} problems\n\n${table([['depth', 'accuracy', 'right'].map(style.bold), ...rows], { left: [] })}`);
+    if (!json)
+      io.stdout.write(
+        `${loaded.name}, ${problems.length} problems\n\n${table([['depth', 'accuracy', 'right'].map(style.bold), ...rows], { left: [] })}`,
+      );
     return EXIT.ok;
   } finally {
     progress.done();

@@ -1,11 +1,11 @@
 import { type GeneratedToken, type GenerateOptions, generate } from '@unroll/sampler';
 import { type Flags, readFlag, readText } from '../args.js';
 import type { Command } from '../command.js';
-import { modelArgs, samplingArgs, stateArgs } from '../flags.js';
-import { samplingOptions } from '../sampling.js';
 import { UsageError } from '../errors.js';
+import { modelArgs, samplingArgs, stateArgs } from '../flags.js';
 import type { Io } from '../io.js';
 import { type LoadedModel, loadModel, modelChoice } from '../model/load.js';
+import { samplingOptions } from '../sampling.js';
 import { styleFor } from '../style.js';
 
 export const command: Command = {
@@ -18,10 +18,17 @@ export const command: Command = {
     ...samplingArgs,
     ...stateArgs,
     alternatives: { type: 'string', valueHint: 'N', description: 'with --json, the N most likely tokens beside each chosen one' },
-    json: { type: 'boolean', description: 'one JSON object a line and token: token, text, logprob, recurrences; finish and report on the last' },
+    json: {
+      type: 'boolean',
+      description: 'one JSON object a line and token: token, text, logprob, recurrences; finish and report on the last',
+    },
   },
   notes: ['One line end at the end of standard input is not part of the prompt.'],
-  examples: ['unroll generate "731+94="', 'echo "731+94=" | unroll generate --depth 1', 'unroll generate "2+2=" --temperature 0.8 --seed 7 --json'],
+  examples: [
+    'unroll generate "731+94="',
+    'echo "731+94=" | unroll generate --depth 1',
+    'unroll generate "2+2=" --temperature 0.8 --seed 7 --json',
+  ],
   run,
 };
 
@@ -40,7 +47,8 @@ async function readPrompt(flags: Flags, io: Io): Promise<string | number[]> {
     return parseTokens(tokens);
   }
   if (prompt !== undefined) return prompt;
-  if (io.stdin.isTTY) throw new UsageError('generate: a prompt is missing; give it in quotes, such as unroll generate "731+94=", or by a pipe');
+  if (io.stdin.isTTY)
+    throw new UsageError('generate: a prompt is missing; give it in quotes, such as unroll generate "731+94=", or by a pipe');
   return (await io.stdin.readAll()).replace(/\r?\n$/, '');
 }
 
@@ -51,7 +59,9 @@ async function run(flags: Flags, io: Io): Promise<number> {
   const loaded = await loadModel(modelChoice(flags), io);
   try {
     if (typeof prompt === 'string' && loaded.tokenizer === undefined) {
-      throw new UsageError(`"${loaded.name}" has no tokenizer.json, so a text prompt cannot be read; give token ids, such as --tokens 15,56,114`);
+      throw new UsageError(
+        `"${loaded.name}" has no tokenizer.json, so a text prompt cannot be read; give token ids, such as --tokens 15,56,114`,
+      );
     }
     await stream(loaded, { ...sampling, prompt }, readFlag(flags, 'json'), io);
     return 0;
@@ -75,7 +85,12 @@ async function stream(loaded: LoadedModel, options: Omit<GenerateOptions, 'model
     if (json) return `${JSON.stringify(item)}\n`;
     return tokenizer === undefined ? `${item.token} ` : item.text;
   };
-  const all: GenerateOptions = { ...defaultLimit(loaded, options.prompt), ...options, model, ...(tokenizer === undefined ? {} : { tokenizer }) };
+  const all: GenerateOptions = {
+    ...defaultLimit(loaded, options.prompt),
+    ...options,
+    model,
+    ...(tokenizer === undefined ? {} : { tokenizer }),
+  };
   const run = generate(all);
   if (!json && io.stdout.isTTY && typeof options.prompt === 'string') io.stdout.write(style.dim(options.prompt));
   for await (const item of run) {

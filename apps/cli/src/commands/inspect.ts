@@ -56,7 +56,8 @@ async function run(flags: Flags, io: Io): Promise<number> {
   };
   io.stdout.write(readFlag(flags, 'json') ? `${JSON.stringify(report)}\n` : show(report, styleFor(io)));
   const bad = report.tensors.filter(({ problem }) => problem !== null);
-  if (bad.length > 0) throw new CommandError(`"${opened.name}": ${bad.length} tensors do not fit config.json, first ${bad[0]!.name}: ${bad[0]!.problem}`);
+  if (bad.length > 0)
+    throw new CommandError(`"${opened.name}": ${bad.length} tensors do not fit config.json, first ${bad[0]!.name}: ${bad[0]!.problem}`);
   return EXIT.ok;
 }
 
@@ -77,7 +78,15 @@ function show(report: Report, style: Style): string {
     key === 'head' && config.tiedHead ? [label, 'tied', 'to the embedding'] : [label, grouped(parameters[key]), share(parameters[key])],
   );
   const cost = report.byDepth.map(({ depth, layerCalls, materialised, flops, flopsFullContext, kvBytes }) =>
-    [depth, layerCalls, short(materialised), short(flops), short(flopsFullContext), bytes(kvBytes), bytes(kvBytes * config.contextLength)].map(String),
+    [
+      depth,
+      layerCalls,
+      short(materialised),
+      short(flops),
+      short(flopsFullContext),
+      bytes(kvBytes),
+      bytes(kvBytes * config.contextLength),
+    ].map(String),
   );
   const costHead = ['depth', 'layer calls', 'materialised', 'FLOP/token', 'full context', 'KV/token', 'KV full context'].map(style.bold);
   const tensors = report.tensors.map(({ name, shape, dtype, problem, unused }) => {
@@ -86,8 +95,14 @@ function show(report: Report, style: Style): string {
   });
   const facts = [
     ['files', `${report.files.join(', ')} (${bytes(report.bytes)})`],
-    ['layers', `${config.preludeLayers} prelude, ${config.coreLayers} core, ${config.codaLayers} coda; the core runs ${config.meanRecurrence} times unless said otherwise`],
-    ['width', `${config.width}, ${config.heads} heads${config.kvHeads === config.heads ? '' : ` (${config.kvHeads} for keys)`}, MLP ${config.mlpWidth}`],
+    [
+      'layers',
+      `${config.preludeLayers} prelude, ${config.coreLayers} core, ${config.codaLayers} coda; the core runs ${config.meanRecurrence} times unless said otherwise`,
+    ],
+    [
+      'width',
+      `${config.width}, ${config.heads} heads${config.kvHeads === config.heads ? '' : ` (${config.kvHeads} for keys)`}, MLP ${config.mlpWidth}`,
+    ],
     ['vocabulary', grouped(config.vocabularySize)],
     ['context', `${grouped(config.contextLength)} tokens`],
   ];

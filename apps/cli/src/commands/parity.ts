@@ -1,5 +1,5 @@
-import { readFlag, readText } from '../args.js';
 import type { Flags } from '../args.js';
+import { readFlag, readText } from '../args.js';
 import type { Command } from '../command.js';
 import { EXIT, UsageError } from '../errors.js';
 import { modelArgs } from '../flags.js';
@@ -22,7 +22,10 @@ export const command: Command = {
     'allow-unknown': modelArgs['allow-unknown'],
     device: modelArgs.device,
     out: { type: 'string', valueHint: 'OUT', description: 'write what was computed to OUT/actual.safetensors and OUT/actual.json' },
-    json: { type: 'boolean', description: 'one JSON object a line and check: name, kind, status, maxError, ms; the totals on the last line' },
+    json: {
+      type: 'boolean',
+      description: 'one JSON object a line and check: name, kind, status, maxError, ms; the totals on the last line',
+    },
   },
   notes: [
     'One check for each tensor of expected.safetensors and for each field of each generation of expected.json, but for args (the input) and',
@@ -81,12 +84,16 @@ function printer(json: boolean, io: Io): (check: Check) => void {
 
 function printSummary(totals: Totals, losses: readonly Loss[], json: boolean, device: string, io: Io): void {
   if (json) {
-    io.stdout.write(`${JSON.stringify({ ...totals, device, losses: losses.map(({ path, status, maxError }) => ({ name: `meta.${path}`, status, maxError })) })}\n`);
+    io.stdout.write(
+      `${JSON.stringify({ ...totals, device, losses: losses.map(({ path, status, maxError }) => ({ name: `meta.${path}`, status, maxError })) })}\n`,
+    );
     return;
   }
   const style = styleFor(io);
   for (const { path, status, maxError } of losses) {
-    io.stdout.write(style.dim(`loss      ${status === 'pass' ? '   within' : 'NOT WITHIN'} tolerance, off by ${errorText(maxError)}: meta.${path}\n`));
+    io.stdout.write(
+      style.dim(`loss      ${status === 'pass' ? '   within' : 'NOT WITHIN'} tolerance, off by ${errorText(maxError)}: meta.${path}\n`),
+    );
   }
   const failed = totals.fail === 0 ? '0 failed' : style.red(`${totals.fail} failed`);
   io.stdout.write(
@@ -107,7 +114,8 @@ async function run(flags: Flags, io: Io): Promise<number> {
       const tensors = await compareTensors(loaded.model, fixture, io, print);
       const generations = await compareGenerations(loaded.model, fixture, io, print);
       const out = readText(flags, 'out');
-      if (out !== undefined) await writeActual(out, fixture, { tensors: tensors.actual, losses: tensors.losses, generations: generations.actual });
+      if (out !== undefined)
+        await writeActual(out, fixture, { tensors: tensors.actual, losses: tensors.losses, generations: generations.actual });
       const totals = totalsOf([...tensors.checks, ...generations.checks]);
       printSummary(totals, tensors.losses, json, loaded.device.kind, io);
       const failed = totals.fail > 0 || tensors.losses.some(({ status }) => status === 'fail');

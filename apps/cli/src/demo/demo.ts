@@ -61,7 +61,11 @@ async function showAccuracy(groups: Groups, answer: Answerer, progress: Progress
   const all = results.map(({ correct }) => accuracyOf(correct));
   io.stdout.write(
     `\n${style.bold('Right answers')} among ${counted.length} problems, by number of digits\n\n` +
-      table([['', ...DEPTHS.map((depth) => style.bold(`depth ${depth}`))], ...rows, ['all', ...all.map((share) => style.bold(percent(share)))]]),
+      table([
+        ['', ...DEPTHS.map((depth) => style.bold(`depth ${depth}`))],
+        ...rows,
+        ['all', ...all.map((share) => style.bold(percent(share)))],
+      ]),
   );
   const enough = DEPTHS[all.findIndex((share) => share >= Math.max(...all) - 0.01)];
   return `The same weights answer ${percent(all[0]!)} at depth 1 and ${percent(all[all.length - 1]!)} at depth ${DEPTHS[DEPTHS.length - 1]}; from depth ${enough} on, at most a point more is gained.`;

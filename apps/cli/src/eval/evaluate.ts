@@ -33,14 +33,16 @@ export interface DepthResult {
 
 function encodeAll(loaded: LoadedModel, problems: readonly Problem[]): { encoded: Encoded[]; longestAnswer: number } {
   const { tokenizer, model } = loaded;
-  if (tokenizer === undefined) throw new UsageError(`"${loaded.name}" has no tokenizer.json; eval works on text, so give a model that has one`);
+  if (tokenizer === undefined)
+    throw new UsageError(`"${loaded.name}" has no tokenizer.json; eval works on text, so give a model that has one`);
   let longestAnswer = 0;
   const encoded = problems.map(({ prompt, answer }, index) => {
     try {
       const tokens = tokenizer.encode(prompt);
       if (tokens.length === 0) throw new UsageError('the prompt is empty');
-      if (tokens.length >= model.contextLength) throw new UsageError(`the prompt has ${tokens.length} tokens, the context ${model.contextLength}`);
-      longestAnswer = Math.max(longestAnswer, tokenizer.encode(answer, { addSpecialTokens: false }).length);
+      if (tokens.length >= model.contextLength)
+        throw new UsageError(`the prompt has ${tokens.length} tokens, the context ${model.contextLength}`);
+      longestAnswer = Math.max(longestAnswer, tokenizer.encode(answer.trim(), { addSpecialTokens: false }).length);
       return { index, tokens, answer };
     } catch (error) {
       throw new UsageError(`problem ${index + 1}: ${(error as Error).message}`);

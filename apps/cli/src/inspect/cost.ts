@@ -86,7 +86,10 @@ export function tensorRows(config: RecurrentConfig, entries: Entries): TensorRow
     const fits = entry.shape.join() === shape.join();
     return { name, shape: entry.shape, dtype: entry.dtype, problem: fits ? null : `must be [${shape}]`, unused: null };
   });
-  const unused = new Map([['freqs_cis', 'not loaded: computed here'], ...(config.tiedHead ? ([['lm_head.weight', 'not loaded: the head is the embedding']] as const) : [])]);
+  const unused = new Map([
+    ['freqs_cis', 'not loaded: computed here'],
+    ...(config.tiedHead ? ([['lm_head.weight', 'not loaded: the head is the embedding']] as const) : []),
+  ]);
   for (const [name, { dtype, shape }] of entries) {
     if (expected.has(name)) continue;
     const why = unused.get(name) ?? null;

@@ -45,7 +45,9 @@ export async function findModel(model: string | undefined): Promise<ModelFiles> 
   if (model === undefined) return embeddedFiles(DEFAULT_MODEL);
   if (await isFolder(model)) return { name: model, files: folderFiles(model) };
   if (isEmbedded(model)) return embeddedFiles(model);
-  throw new CommandError(`there is no folder "${model}"; --model takes a checkpoint folder or the name of an embedded model (${embeddedNames.join(', ')})`);
+  throw new CommandError(
+    `there is no folder "${model}"; --model takes a checkpoint folder or the name of an embedded model (${embeddedNames.join(', ')})`,
+  );
 }
 
 /** A JSON file of the set. Throws CheckpointError when it is missing, CommandError when it is not JSON. */

@@ -17,7 +17,8 @@ export interface Fixture {
   close(): Promise<void>;
 }
 
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 function record(value: unknown, what: string): Readonly<Record<string, unknown>> {
   if (value === undefined) return {};
@@ -39,13 +40,21 @@ export async function openFixture(files: FileSet): Promise<Fixture> {
   const json = await readJsonIfThere(files, 'expected.json');
   const tensors = await openTensors(files);
   if (json === undefined && tensors === undefined) {
-    throw new CommandError(`"${files.name}" has neither expected.safetensors nor expected.json; parity compares a checkpoint with outputs that lie beside it`);
+    throw new CommandError(
+      `"${files.name}" has neither expected.safetensors nor expected.json; parity compares a checkpoint with outputs that lie beside it`,
+    );
   }
   const root = record(json, 'the file');
-  const generations = new Map(Object.entries(record(root.generations, 'generations')).map(([name, value]) => [name, record(value, `generations.${name}`)]));
-  const read = async <T>(name: string, convert: (bytes: Uint8Array, dtype: never) => T): Promise<{ values: T; shape: readonly number[] }> => {
+  const generations = new Map(
+    Object.entries(record(root.generations, 'generations')).map(([name, value]) => [name, record(value, `generations.${name}`)]),
+  );
+  const read = async <T>(
+    name: string,
+    convert: (bytes: Uint8Array, dtype: never) => T,
+  ): Promise<{ values: T; shape: readonly number[] }> => {
     const entry = tensors?.entries.get(name);
-    if (tensors === undefined || entry === undefined) throw new CommandError(`expected.safetensors has no tensor "${name}", which other tensors need`);
+    if (tensors === undefined || entry === undefined)
+      throw new CommandError(`expected.safetensors has no tensor "${name}", which other tensors need`);
     return { values: convert(await tensors.read(name), entry.dtype as never), shape: entry.shape };
   };
   return {

@@ -33,7 +33,8 @@ const isWindowed = ({ args }: GenerationRecord): boolean => {
 
 function promptOf(fixture: Fixture): number[] {
   const prompt = jsonNumbers(fixture.meta.prompt);
-  if (prompt === undefined || prompt.length === 0) throw new CommandError('expected.json: meta.prompt must be a list of token ids; the generations need it');
+  if (prompt === undefined || prompt.length === 0)
+    throw new CommandError('expected.json: meta.prompt must be a list of token ids; the generations need it');
   return prompt;
 }
 
@@ -64,9 +65,17 @@ function trimmed(field: string, values: readonly number[], prompt: number, newTo
   return field === 'recurrence_per_position' ? values.slice(0, prompt + newTokens) : values;
 }
 
-function compareField(field: string, actual: Actual, record: GenerationRecord, prompt: number, newTokens: number, device: string): Pick<Check, 'status' | 'maxError' | 'reason'> {
+function compareField(
+  field: string,
+  actual: Actual,
+  record: GenerationRecord,
+  prompt: number,
+  newTokens: number,
+  device: string,
+): Pick<Check, 'status' | 'maxError' | 'reason'> {
   const expected = jsonNumbers(record[field]);
-  if (expected === undefined || !Object.hasOwn(actual, field)) return { status: 'unsupported', maxError: null, reason: 'not a field of the fixture format' };
+  if (expected === undefined || !Object.hasOwn(actual, field))
+    return { status: 'unsupported', maxError: null, reason: 'not a field of the fixture format' };
   const value = actual[field];
   if (value === undefined) return { status: 'fail', maxError: null, reason: 'this strategy gives no such value' };
   const [a, e] = [typeof value === 'number' ? [value] : value, expected].map((values) => trimmed(field, values, prompt, newTokens));
@@ -74,7 +83,12 @@ function compareField(field: string, actual: Actual, record: GenerationRecord, p
 }
 
 /** Runs every recorded generation and compares its fields, one check each. */
-export async function compareGenerations(model: RecurrentModel, fixture: Fixture, io: Io, onCheck: (check: Check) => void): Promise<GenerationResults> {
+export async function compareGenerations(
+  model: RecurrentModel,
+  fixture: Fixture,
+  io: Io,
+  onCheck: (check: Check) => void,
+): Promise<GenerationResults> {
   const checks: Check[] = [];
   const all = new Map<string, Actual>();
   if (fixture.generations.size === 0) return { checks, actual: all };
@@ -101,7 +115,8 @@ export async function compareGenerations(model: RecurrentModel, fixture: Fixture
     comparedFields(record, plan).forEach((field, i) => {
       const ms = i === 0 ? took : 0;
       const base = { name: `${name}.${field}`, kind, ms };
-      if ('status' in outcome && typeof outcome.status === 'string') add({ ...base, maxError: null, ...(outcome as Pick<Check, 'status' | 'reason'>) });
+      if ('status' in outcome && typeof outcome.status === 'string')
+        add({ ...base, maxError: null, ...(outcome as Pick<Check, 'status' | 'reason'>) });
       else add({ ...base, ...compareField(field, outcome as Actual, record, prompt.length, newTokens, model.device.kind) });
     });
   }

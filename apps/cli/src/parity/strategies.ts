@@ -1,5 +1,13 @@
 import { type KVPolicy, parseKVPolicy } from '@unroll/nn';
-import { type ExitRule, exitRule, type FreezeRule, freezeRules, type SpeculativeOptions, type WarmStart, type WavefrontOptions } from '@unroll/sampler';
+import {
+  type ExitRule,
+  exitRule,
+  type FreezeRule,
+  freezeRules,
+  type SpeculativeOptions,
+  type WarmStart,
+  type WavefrontOptions,
+} from '@unroll/sampler';
 import { OptionError } from '@unroll/tensor';
 import type { GenerationRecord } from './fixture.js';
 
@@ -63,7 +71,14 @@ function planOf(args: Args): StrategyPlan {
     const exit = exitRule(rule, given({ threshold: args.number('threshold') }));
     const warmStart: { warmStart?: WarmStart } = continuous ? { warmStart: 'state' } : {};
     const recurrences = args.number('max_steps') ?? args.number('num_steps');
-    return { kind: 'adaptive', recurrences: required(recurrences, 'max_steps'), initScale, exit, ...warmStart, ...policyOf(args.text('lookup') ?? args.text('cache_lookup_strategy')) };
+    return {
+      kind: 'adaptive',
+      recurrences: required(recurrences, 'max_steps'),
+      initScale,
+      exit,
+      ...warmStart,
+      ...policyOf(args.text('lookup') ?? args.text('cache_lookup_strategy')),
+    };
   }
   const recurrences = required(args.number('num_steps'), 'num_steps');
   const { policy } = policyOf(args.text('cache_lookup_strategy') ?? args.text('lookup'));
@@ -80,7 +95,8 @@ function planOf(args: Args): StrategyPlan {
   }
   if (args.has('inner_recurrence') || args.has('freeze_strategy')) {
     const freeze = args.text('freeze_strategy');
-    if (freeze !== undefined && !(freezeRules as readonly string[]).includes(freeze)) throw new UnknownArguments(`unknown freeze_strategy "${freeze}"`);
+    if (freeze !== undefined && !(freezeRules as readonly string[]).includes(freeze))
+      throw new UnknownArguments(`unknown freeze_strategy "${freeze}"`);
     const rounds = args.number('max_diffusion_steps');
     const wavefront = given<WavefrontOptions>({
       innerRecurrences: args.number('inner_recurrence'),

@@ -39,12 +39,18 @@ function readoutOf(name: string): Readout | undefined {
 
 /** Losses of `meta` by path, each with the depth whose logits it is computed from. */
 function lossesOf(meta: Fixture['meta']): { path: string; depth: number; expected: number }[] {
-  const plain = Object.entries((meta.loss ?? {}) as Record<string, unknown>).map(([depth, expected]) => ({ path: `loss.${depth}`, depth: Number(depth), expected }));
+  const plain = Object.entries((meta.loss ?? {}) as Record<string, unknown>).map(([depth, expected]) => ({
+    path: `loss.${depth}`,
+    depth: Number(depth),
+    expected,
+  }));
   const gradient = Object.entries(meta).flatMap(([path, expected]) => {
     const match = GRADIENT_LOSS.exec(path);
     return match === null ? [] : [{ path, depth: Number(match[1]) + Number(match[2]), expected }];
   });
-  return [...plain, ...gradient].filter((loss): loss is { path: string; depth: number; expected: number } => typeof loss.expected === 'number');
+  return [...plain, ...gradient].filter(
+    (loss): loss is { path: string; depth: number; expected: number } => typeof loss.expected === 'number',
+  );
 }
 
 /** Mean next-token cross-entropy of logits (B, T, V); the last position has no label. */
@@ -52,7 +58,9 @@ async function meanLoss(logits: Tensor, rows: readonly (readonly number[])[]): P
   const { device } = logits;
   const ignoreIndex = -1;
   const targets = rows.flatMap((row) => [...row.slice(1), ignoreIndex]);
-  const each = tidy(device, () => crossEntropy(logits, device.tensor(targets, logits.shape.slice(0, -1), { dtype: 'i32' }), { ignoreIndex }));
+  const each = tidy(device, () =>
+    crossEntropy(logits, device.tensor(targets, logits.shape.slice(0, -1), { dtype: 'i32' }), { ignoreIndex }),
+  );
   const values = await each.data();
   each.dispose();
   return values.reduce((sum, value) => sum + value, 0) / (targets.length - rows.length);
@@ -103,7 +111,12 @@ async function take(tensor: Tensor): Promise<Float32Array> {
 }
 
 /** Computes and compares every tensor of `expected.safetensors`, one check each, and the losses of `meta`. */
-export async function compareTensors(model: RecurrentModel, fixture: Fixture, io: Io, onCheck: (check: Check) => void): Promise<TensorResults> {
+export async function compareTensors(
+  model: RecurrentModel,
+  fixture: Fixture,
+  io: Io,
+  onCheck: (check: Check) => void,
+): Promise<TensorResults> {
   const { device } = model;
   const forward = FORWARD_TOLERANCE[device.kind]!;
   const checks: Check[] = [];
@@ -208,7 +221,10 @@ async function trajectory(
   const values = new Float32Array(states * T * C);
   const first = model.device.tensor(all.slice(0, T * C), [1, T, C]);
   try {
-    if (states > 0) await forEachState(model, rows.slice(0, 1), first, wanted, io, async (depth, state) => values.set((await state.data()) as Float32Array, depth * T * C));
+    if (states > 0)
+      await forEachState(model, rows.slice(0, 1), first, wanted, io, async (depth, state) =>
+        values.set((await state.data()) as Float32Array, depth * T * C),
+      );
   } finally {
     first.dispose();
   }

@@ -24,7 +24,11 @@ function metaOf(fixture: Fixture, losses: readonly Loss[]): Record<string, unkno
     if (path.startsWith('loss.')) loss[path.slice('loss.'.length)] = value;
     else meta[path] = value;
   }
-  return { ...(Object.keys(loss).length > 0 ? { loss } : {}), ...meta, ...(fixture.meta.prompt === undefined ? {} : { prompt: fixture.meta.prompt }) };
+  return {
+    ...(Object.keys(loss).length > 0 ? { loss } : {}),
+    ...meta,
+    ...(fixture.meta.prompt === undefined ? {} : { prompt: fixture.meta.prompt }),
+  };
 }
 
 /** The fields that expected.json has of each run, as we computed them. */

@@ -7,10 +7,15 @@ type Kernel<N extends number, R = void> = (...args: Args<N>) => R;
 /** The exports of kernels/index.ts; all arguments are addresses in bytes or 32-bit numbers, documented there. */
 export interface Kernels {
   readonly attention: Kernel<16, number>;
-  readonly rope: Kernel<9>;
+  readonly rope: Kernel<10>;
   readonly binary: Kernel<6>;
   readonly siluMul: Kernel<4>;
   readonly unary: Kernel<6>;
+  readonly attentionGrad: Kernel<18, number>;
+  readonly crossEntropyGrad: Kernel<7, number>;
+  readonly rmsNormGrad: Kernel<8>;
+  readonly scatterAddRows: Kernel<6, number>;
+  readonly siluMulGrad: Kernel<5>;
   readonly matmul: Kernel<8>;
   readonly matvec: Kernel<7>;
   readonly transpose: Kernel<4>;
@@ -35,7 +40,9 @@ const simdProbe = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1
 /** Throws UnsupportedError, saying what to use instead, on an engine without WebAssembly or its SIMD. */
 export function requireSimd(webAssembly: Pick<typeof WebAssembly, 'validate'> | undefined = globalThis.WebAssembly): void {
   if (webAssembly === undefined) {
-    throw new UnsupportedError('createCpuDevice: this engine has no WebAssembly; use Node >= 20.19 or a current browser (in lockdown mode, allow this site)');
+    throw new UnsupportedError(
+      'createCpuDevice: this engine has no WebAssembly; use Node >= 20.19 or a current browser (in lockdown mode, allow this site)',
+    );
   }
   if (!webAssembly.validate(simdProbe)) {
     throw new UnsupportedError(

@@ -36,9 +36,12 @@ export class LinearMemory {
     try {
       this.memory = new WebAssembly.Memory({ initial: 16, maximum });
     } catch (error) {
-      throw new OutOfMemoryError(`cpu device: the system reserved no memory of at most ${this.maxBytes} bytes; create the device with a smaller maxBytes`, {
-        cause: error,
-      });
+      throw new OutOfMemoryError(
+        `cpu device: the system reserved no memory of at most ${this.maxBytes} bytes; create the device with a smaller maxBytes`,
+        {
+          cause: error,
+        },
+      );
     }
   }
 

@@ -19,7 +19,8 @@ export const attentionOp = defineOp<AttentionAttrs>({
   infer(inputs, { scale }) {
     expectDTypes('attention', inputs, ['f32', 'f32', 'f32', 'i32', 'i32']);
     const [q, k, v, keyRows, visible] = inputs as [Spec, Spec, Spec, Spec, Spec];
-    const show = () => `q=${showShape(q.shape)} k=${showShape(k.shape)} v=${showShape(v.shape)} keyRows=${showShape(keyRows.shape)} visible=${showShape(visible.shape)}`;
+    const show = () =>
+      `q=${showShape(q.shape)} k=${showShape(k.shape)} v=${showShape(v.shape)} keyRows=${showShape(keyRows.shape)} visible=${showShape(visible.shape)}`;
     const [B, T, H, D] = q.shape;
     const [, Hk, Dk] = k.shape;
     if (q.shape.length !== 4 || k.shape.length !== 3 || !sameShape(k.shape, v.shape) || D !== Dk) {
@@ -93,7 +94,10 @@ export const attentionOp = defineOp<AttentionAttrs>({
       });
     }
     // No key at all: the result is 0, not 0/0.
-    samples.push({ inputs: [g.f32([1, 2, 2, 4]), g.f32([3, 2, 4]), g.f32([3, 2, 4]), given([-1, -1], [1, 2], 'i32'), given([0, 2], [1, 2], 'i32')], attrs: { scale: 1 } });
+    samples.push({
+      inputs: [g.f32([1, 2, 2, 4]), g.f32([3, 2, 4]), g.f32([3, 2, 4]), given([-1, -1], [1, 2], 'i32'), given([0, 2], [1, 2], 'i32')],
+      attrs: { scale: 1 },
+    });
     return samples;
   },
 });
@@ -104,7 +108,14 @@ export const attentionOp = defineOp<AttentionAttrs>({
  * (b, t) sees the first visible[b, t] of them. So one call serves caches, padding, prefill and decode. A query without keys gives 0.
  * Throws ShapeError, DTypeError, OptionError, and RangeOpError for a `visible` outside 0..S or a row outside -1..R-1 that is seen.
  */
-export function attention(q: Tensor, k: Tensor, v: Tensor, keyRows: Tensor, visible: Tensor, options: AttentionOptions = {}): Tensor<'f32'> {
+export function attention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  keyRows: Tensor,
+  visible: Tensor,
+  options: AttentionOptions = {},
+): Tensor<'f32'> {
   refuseUnknownOptions('attention', options, ['scale']);
   const scale = options.scale ?? 1 / Math.sqrt(q.shape[3] || 1);
   return apply1(attentionOp, [q, k, v, keyRows, visible], { scale }) as Tensor<'f32'>;

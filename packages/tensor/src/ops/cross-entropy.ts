@@ -55,9 +55,12 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
     expectDTypes('crossEntropy', inputs, ['f32', 'i32']);
     const [logits, targets] = inputs as [Spec, Spec];
     if (logits.shape.length === 0 || logits.shape[logits.shape.length - 1] === 0 || !sameShape(logits.shape.slice(0, -1), targets.shape)) {
-      throw new ShapeError(`crossEntropy: logits must be (..., V) and targets (...); got logits=${showShape(logits.shape)} targets=${showShape(targets.shape)}`);
+      throw new ShapeError(
+        `crossEntropy: logits must be (..., V) and targets (...); got logits=${showShape(logits.shape)} targets=${showShape(targets.shape)}`,
+      );
     }
-    if ((ignoreIndex | 0) !== ignoreIndex) throw new OptionError(`crossEntropy: ignoreIndex must be a whole number of 32 bits; got ${ignoreIndex}`);
+    if ((ignoreIndex | 0) !== ignoreIndex)
+      throw new OptionError(`crossEntropy: ignoreIndex must be a whole number of 32 bits; got ${ignoreIndex}`);
     return [{ shape: targets.shape, dtype: 'f32' }];
   },
   reference([logits, targets], { ignoreIndex }, [loss]) {
@@ -73,14 +76,17 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
     const V = logits!.shape[logits!.shape.length - 1]!;
     const bad = c.kernels.crossEntropy(c.at(logits!), c.at(targets!), c.at(loss!), targets!.size, V, ignoreIndex);
     if (bad >= 0) {
-      throw new RangeOpError(`crossEntropy: target ${c.valueAt(targets!, bad)}, at place ${bad}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`);
+      throw new RangeOpError(
+        `crossEntropy: target ${c.valueAt(targets!, bad)}, at place ${bad}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`,
+      );
     }
   },
   wgsl([logits, targets], { ignoreIndex }, [loss], traits) {
     const V = logits!.shape[logits!.shape.length - 1]!;
     const fault = {
       key: `crossEntropy ${V} ${ignoreIndex}`,
-      describe: (target: number, place: number) => `crossEntropy: target ${target}, at place ${place}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`,
+      describe: (target: number, place: number) =>
+        `crossEntropy: target ${target}, at place ${place}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`,
     };
     return rowRanges('crossEntropy', targets!.size, [V * 4, 4], traits).map(({ start, rows, part }) =>
       perGroup(crossEntropyKernel(), rows, traits, {
@@ -99,7 +105,10 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
       { inputs: [g.f32([3, 4], 50, 90), given([1, -100, 3], [3], 'i32')], ...close },
       { inputs: [g.f32([0, 4]), g.i32([0], 0, 3)], ...close },
       { inputs: [g.f32([1]), given([0], [], 'i32')], ...close },
-      { inputs: [given([Number.POSITIVE_INFINITY, 1, Number.NaN, 2, Number.NEGATIVE_INFINITY, 3], [3, 2]), given([1, 0, 0], [3], 'i32')], ...close },
+      {
+        inputs: [given([Number.POSITIVE_INFINITY, 1, Number.NaN, 2, Number.NEGATIVE_INFINITY, 3], [3, 2]), given([1, 0, 0], [3], 'i32')],
+        ...close,
+      },
     ];
   },
 });

@@ -34,9 +34,15 @@ const unaryTable = {
   silu: { f: (x) => x * sigmoidOf(x), wgsl: 'v * sigmoid_f(v)', uses: ['sigmoid'], domain: [-20, 20] },
   tanh: { f: Math.tanh, wgsl: 'tanh_f(v)', uses: ['tanh'], domain: [-12, 12] },
   // The tanh form (Hendrycks & Gimpel 2016), which GPT-2 and its relatives use.
-  gelu: { f: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))), wgsl: '0.5 * v * (1.0 + tanh_f(0.7978845608028654 * (v + 0.044715 * v * v * v)))', uses: ['tanh'], domain: [-6, 6] },
+  gelu: {
+    f: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+    wgsl: '0.5 * v * (1.0 + tanh_f(0.7978845608028654 * (v + 0.044715 * v * v * v)))',
+    uses: ['tanh'],
+    domain: [-6, 6],
+  },
   relu: { f: (x) => Math.max(x, 0), wgsl: 'max_f(v, 0.0)', uses: ['extrema'] },
-  affine: { f: (x, p, q) => x * p + q, wgsl: 'v * p.scale + p.shift' },
+  affine: { f: (x, p, q) => x * p + q, wgsl: 'v * p.scale + p.shift', vjp: ({ g, scale, o }) => o.affine(g, { scale }) },
+  sign: { f: Math.sign, wgsl: 'select(f32(v > 0.0) - f32(v < 0.0), v, is_nan(v))', uses: ['bits'], vjp: ({ g, o }) => o.affine(g, { scale: 0 }) },
 } satisfies Record<string, UnaryRow>;
 
 interface UnaryAttrs {
@@ -97,7 +103,10 @@ function defineUnary(name: UnaryName, code: number): OpDef<UnaryAttrs> {
 }
 
 const unaryNames = Object.keys(unaryTable) as UnaryName[];
-export const unaryOps = Object.fromEntries(unaryNames.map((name, code) => [name, defineUnary(name, code)])) as Record<UnaryName, OpDef<UnaryAttrs>>;
+export const unaryOps = Object.fromEntries(unaryNames.map((name, code) => [name, defineUnary(name, code)])) as Record<
+  UnaryName,
+  OpDef<UnaryAttrs>
+>;
 
 const unaryCall =
   (name: UnaryName) =>
@@ -187,17 +196,32 @@ function binarySamples(g: Generate): Sample<null>[] {
   const n = g.int(1, 9);
   const m = g.int(1, 9);
   const pairs: [number[], number[]][] = [
-    [[n, m], [n, m]],
+    [
+      [n, m],
+      [n, m],
+    ],
     [[n, m], [m]],
     [[n, m], []],
     [[], [n, m]],
-    [[n, 1], [n, m]],
-    [[n, 1], [1, m]],
-    [[2, n, 1, m], [3, 1]],
+    [
+      [n, 1],
+      [n, m],
+    ],
+    [
+      [n, 1],
+      [1, m],
+    ],
+    [
+      [2, n, 1, m],
+      [3, 1],
+    ],
     [[0], [0]],
     [[0, m], [1]],
     [[1], [1]],
-    [[2, 3, 40], [2, 1, 40]],
+    [
+      [2, 3, 40],
+      [2, 1, 40],
+    ],
   ];
   return pairs.map(([a, b]) => ({ inputs: [g.f32(a), g.f32(b, 0.5, 2)], attrs: null, absolute: 1e-6, relative: 1e-6 }));
 }
@@ -218,7 +242,11 @@ const binaryKernel = (name: BinaryName, rank: number) =>
     const names = [...axisNames('d', rank), ...axisNames('a', rank), ...axisNames('b', rank)];
     const walk = axisNames('', rank)
       .reverse()
-      .map((i) => (i === '0' ? 'ia += rest * p.a0; ib += rest * p.b0;' : `at = rest % p.d${i}; rest /= p.d${i}; ia += at * p.a${i}; ib += at * p.b${i};`));
+      .map((i) =>
+        i === '0'
+          ? 'ia += rest * p.a0; ib += rest * p.b0;'
+          : `at = rest % p.d${i}; rest /= p.d${i}; ia += at * p.a${i}; ib += at * p.b${i};`,
+      );
     return {
       params: { n: 'u32', ...Object.fromEntries(names.map((axis) => [axis, 'u32' as const])) },
       read: { a: 'f32', b: 'f32' },
@@ -251,7 +279,8 @@ function defineBinary(name: BinaryName, code: number): OpDef<null> {
       const { dims, sa, sb } = collapse(out!.shape, broadcastStrides(a!.shape, out!.shape), broadcastStrides(b!.shape, out!.shape));
       const last = dims.length - 1;
       // The kernel's run knows steps of 0 and 1 only; broadcasting makes no others at the last axis.
-      if (sa[last]! > 1 || sb[last]! > 1) throw new ShapeError(`${name}: unexpected steps for ${showShape(a!.shape)} and ${showShape(b!.shape)}`);
+      if (sa[last]! > 1 || sb[last]! > 1)
+        throw new ShapeError(`${name}: unexpected steps for ${showShape(a!.shape)} and ${showShape(b!.shape)}`);
       c.kernels.binary(code, c.at(a!), c.at(b!), c.at(out!), dims.length, c.integers([...dims, ...sa, ...sb]));
     },
     wgsl([a, b], _, [out], traits) {
@@ -271,7 +300,10 @@ function defineBinary(name: BinaryName, code: number): OpDef<null> {
   });
 }
 
-export const binaryOps = Object.fromEntries(binaryNames.map((name, code) => [name, defineBinary(name, code)])) as Record<BinaryName, OpDef<null>>;
+export const binaryOps = Object.fromEntries(binaryNames.map((name, code) => [name, defineBinary(name, code)])) as Record<
+  BinaryName,
+  OpDef<null>
+>;
 
 const binaryCall =
   (name: BinaryName) =>

@@ -64,7 +64,9 @@ export const sliceOp = defineOp<SliceAttrs>({
     const { shape, dtype } = inputs[0]!;
     const at = normalizeAxis('slice', axis, shape.length);
     if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end < start || end > shape[at]!) {
-      throw new ShapeError(`slice: 0 <= start <= end <= ${shape[at]} must hold on axis ${at}; got ${start} to ${end} of ${showShape(shape)}`);
+      throw new ShapeError(
+        `slice: 0 <= start <= end <= ${shape[at]} must hold on axis ${at}; got ${start} to ${end} of ${showShape(shape)}`,
+      );
     }
     return [{ shape: shape.map((dim, i) => (i === at ? end - start : dim)), dtype }];
   },
@@ -157,7 +159,11 @@ export const concatOp = defineOp<{ readonly axis: number }>({
     const [first] = inputs;
     if (first === undefined) throw new ShapeError('concat: needs at least one tensor; got none');
     const at = normalizeAxis('concat', axis, first.shape.length);
-    expectDTypes('concat', inputs, inputs.map(() => first.dtype));
+    expectDTypes(
+      'concat',
+      inputs,
+      inputs.map(() => first.dtype),
+    );
     for (const { shape } of inputs) {
       if (shape.length !== first.shape.length || shape.some((dim, i) => i !== at && dim !== first.shape[i])) {
         throw new ShapeError(`concat: all dims but axis ${at} must be equal; got ${inputs.map((x) => showShape(x.shape)).join(' ')}`);
@@ -228,7 +234,15 @@ const permuteKernel = (rank: number) =>
   kernel('permute', [rank], () => {
     const axes = Array.from({ length: rank }, (_, i) => i).reverse();
     return {
-      params: { n: 'u32', ...Object.fromEntries(axes.flatMap((i) => [[`d${i}`, 'u32' as const], [`s${i}`, 'u32' as const]])) },
+      params: {
+        n: 'u32',
+        ...Object.fromEntries(
+          axes.flatMap((i) => [
+            [`d${i}`, 'u32' as const],
+            [`s${i}`, 'u32' as const],
+          ]),
+        ),
+      },
       read: { x: 'u32' },
       write: { y: 'u32' },
       body: `if (index >= p.n) { return; }
@@ -263,11 +277,18 @@ export const permuteOp = defineOp<{ readonly axes: readonly number[] }>({
   wgsl([x], { axes }, [y], traits) {
     if (y!.size === 0) return [];
     const steps = stridesOf(x!.shape);
-    const dims = Object.fromEntries(axes.flatMap((axis, i) => [[`d${i}`, y!.shape[i]!], [`s${i}`, steps[axis]!]]));
+    const dims = Object.fromEntries(
+      axes.flatMap((axis, i) => [
+        [`d${i}`, y!.shape[i]!],
+        [`s${i}`, steps[axis]!],
+      ]),
+    );
     const run = (bind: readonly Operand[], n: number) => perThread(permuteKernel(axes.length), n, traits, { bind, params: { ...dims, n } });
     if (axes[0] !== 0) return [run([x!, y!], y!.size)];
     const inner = sizeOf(y!.shape.slice(1));
-    return rowRanges('permute', y!.shape[0]!, [inner * 4], traits).map(({ rows, part }) => run([part(x!, inner * 4), part(y!, inner * 4)], rows * inner));
+    return rowRanges('permute', y!.shape[0]!, [inner * 4], traits).map(({ rows, part }) =>
+      run([part(x!, inner * 4), part(y!, inner * 4)], rows * inner),
+    );
   },
   samples: (g) => [
     { inputs: [g.f32([2, g.int(1, 5), 3])], attrs: { axes: [2, 0, 1] } },
@@ -296,7 +317,8 @@ export function transpose<T extends Tensor>(x: T): T {
 export function split<T extends Tensor>(x: T, axis: number, sizes: readonly number[]): T[] {
   const at = normalizeAxis('split', axis, x.shape.length);
   const total = sizes.reduce((sum, size) => sum + size, 0);
-  if (total !== x.shape[at]) throw new ShapeError(`split: sizes ${showShape(sizes)} add up to ${total}, axis ${at} of ${showShape(x.shape)} is ${x.shape[at]}`);
+  if (total !== x.shape[at])
+    throw new ShapeError(`split: sizes ${showShape(sizes)} add up to ${total}, axis ${at} of ${showShape(x.shape)} is ${x.shape[at]}`);
   let start = 0;
   return tidy(x.device, () =>
     sizes.map((size) => {

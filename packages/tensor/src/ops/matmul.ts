@@ -28,8 +28,7 @@ interface Plan {
 }
 
 function plan(a: Spec, b: Spec, { transposeA, transposeB }: MatmulAttrs): Plan {
-  const show = () =>
-    `a=${showShape(a.shape)}${transposeA ? ' transposed' : ''} b=${showShape(b.shape)}${transposeB ? ' transposed' : ''}`;
+  const show = () => `a=${showShape(a.shape)}${transposeA ? ' transposed' : ''} b=${showShape(b.shape)}${transposeB ? ' transposed' : ''}`;
   if (a.shape.length < 2 || b.shape.length < 2) throw new ShapeError(`matmul: both inputs need at least two axes; ${show()}`);
   const [a0, a1] = a.shape.slice(-2) as [number, number];
   const [b0, b1] = b.shape.slice(-2) as [number, number];
@@ -59,7 +58,9 @@ export const matmulOp = defineOp<MatmulAttrs>({
     expectDTypes('matmul', inputs, ['f32', 'f32']);
     const [a, b] = inputs as [Spec, Spec];
     const { N } = plan(a, b, attrs);
-    return [{ shape: [...a.shape.slice(0, -2), attrs.transposeA ? a.shape[a.shape.length - 1]! : a.shape[a.shape.length - 2]!, N], dtype: 'f32' }];
+    return [
+      { shape: [...a.shape.slice(0, -2), attrs.transposeA ? a.shape[a.shape.length - 1]! : a.shape[a.shape.length - 2]!, N], dtype: 'f32' },
+    ];
   },
   reference(inputs, attrs, [c]) {
     const [a, b] = inputs as [HostOperand, HostOperand];
@@ -103,7 +104,18 @@ export const matmulOp = defineOp<MatmulAttrs>({
       [true, false],
       [true, true],
     ] as const;
-    const sizes = [[1, 1, 1], [1, g.int(1, 40), g.int(1, 40)], [2, 8, 4], [g.int(1, 9), g.int(1, 33), g.int(1, 19)], [0, 3, 4], [3, 0, 4], [3, 4, 0], [5, 67, 13], [2, 5, 4], [3, 6, 5]] as const;
+    const sizes = [
+      [1, 1, 1],
+      [1, g.int(1, 40), g.int(1, 40)],
+      [2, 8, 4],
+      [g.int(1, 9), g.int(1, 33), g.int(1, 19)],
+      [0, 3, 4],
+      [3, 0, 4],
+      [3, 4, 0],
+      [5, 67, 13],
+      [2, 5, 4],
+      [3, 6, 5],
+    ] as const;
     const samples: Sample<MatmulAttrs>[] = [];
     for (const [transposeA, transposeB] of flags) {
       const make = (batchA: number[], batchB: number[], [M, K, N]: readonly [number, number, number] | readonly number[]) => {

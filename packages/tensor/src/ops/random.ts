@@ -3,8 +3,8 @@ import { apply1, defineOp, expectDTypes, type Spec } from '../op.js';
 import { given } from '../sample.js';
 import { sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
-import { kernel, perThread, rowRanges } from '../webgpu/kernel.js';
 import { threefry2x32 } from '../threefry.js';
+import { kernel, perThread, rowRanges } from '../webgpu/kernel.js';
 
 // The order is the code that the kernel knows them by.
 const distributions = ['uniform', 'truncatedNormal', 'gumbel'] as const;
@@ -42,7 +42,8 @@ function erfinv(y: number): number {
 
 const values: Record<Distribution, (bits: number, attrs: RandomAttrs) => number> = {
   uniform: (bits) => ((bits >>> 9) + 0.5) / 2 ** 23,
-  truncatedNormal: (bits, { std, bound }) => std * Math.SQRT2 * erfinv((2 * (((bits >>> 9) + 0.5) / 2 ** 23) - 1) * erf(bound / Math.SQRT2)),
+  truncatedNormal: (bits, { std, bound }) =>
+    std * Math.SQRT2 * erfinv((2 * (((bits >>> 9) + 0.5) / 2 ** 23) - 1) * erf(bound / Math.SQRT2)),
   gumbel: (bits) => -Math.log(bits < 2 ** 31 ? -Math.log1p(-(bits + 0.5) / 2 ** 32) : -Math.log((2 ** 32 - 1 - bits + 0.5) / 2 ** 32)),
 };
 
@@ -136,11 +137,15 @@ export const randomRowsOp = defineOp<RandomAttrs>({
     expectDTypes('randomRows', inputs, ['i32', 'i32']);
     const [keys, positions] = inputs as [Spec, Spec];
     if (!sameShape(keys.shape, [...positions.shape, 2])) {
-      throw new ShapeError(`randomRows: keys must be (..., 2) for positions (...); got keys=${showShape(keys.shape)} positions=${showShape(positions.shape)}`);
+      throw new ShapeError(
+        `randomRows: keys must be (..., 2) for positions (...); got keys=${showShape(keys.shape)} positions=${showShape(positions.shape)}`,
+      );
     }
-    if (!distributions.includes(distribution)) throw new OptionError(`randomRows: distribution must be one of ${distributions.join(', ')}; got ${distribution}`);
+    if (!distributions.includes(distribution))
+      throw new OptionError(`randomRows: distribution must be one of ${distributions.join(', ')}; got ${distribution}`);
     if (!Number.isInteger(width) || width < 0) throw new ShapeError(`randomRows: width must be a whole number; got ${width}`);
-    if (!(bound > 0 && bound <= 5) || !(std >= 0 && std < Number.POSITIVE_INFINITY)) throw new OptionError(`randomRows: bound must be in (0, 5] and std a number from 0; got bound=${bound} std=${std}`);
+    if (!(bound > 0 && bound <= 5) || !(std >= 0 && std < Number.POSITIVE_INFINITY))
+      throw new OptionError(`randomRows: bound must be in (0, 5] and std a number from 0; got bound=${bound} std=${std}`);
     return [{ shape: [...positions.shape, width], dtype: 'f32' }];
   },
   reference([keys, positions], attrs, [out]) {
@@ -183,7 +188,12 @@ export const randomRowsOp = defineOp<RandomAttrs>({
 
 export type RandomOptions =
   | { readonly distribution: 'uniform' | 'gumbel'; readonly width: number }
-  | { readonly distribution: 'truncatedNormal'; readonly width: number; readonly std: number; /** Cut at this many standard deviations. */ readonly bound: number };
+  | {
+      readonly distribution: 'truncatedNormal';
+      readonly width: number;
+      readonly std: number /** Cut at this many standard deviations. */;
+      readonly bound: number;
+    };
 
 /**
  * Random rows: keys (..., 2) i32 (see `randomKey`) and positions (...) i32 -> (..., width). Value c of a row is a function of its key,
@@ -191,6 +201,10 @@ export type RandomOptions =
  * uniform is in the open interval (0, 1); truncatedNormal has mean 0 and standard deviation `std` before the cut at +-bound std.
  */
 export function randomRows(keys: Tensor, positions: Tensor, options: RandomOptions): Tensor<'f32'> {
-  refuseUnknownOptions('randomRows', options, options.distribution === 'truncatedNormal' ? ['distribution', 'width', 'std', 'bound'] : ['distribution', 'width']);
+  refuseUnknownOptions(
+    'randomRows',
+    options,
+    options.distribution === 'truncatedNormal' ? ['distribution', 'width', 'std', 'bound'] : ['distribution', 'width'],
+  );
   return apply1(randomRowsOp, [keys, positions], { std: 1, bound: 3, ...options }) as Tensor<'f32'>;
 }

@@ -183,11 +183,29 @@ export const reduceOp = defineOp<ReduceAttrs>({
     }
     samples.push({ inputs: [g.f32([3, 0])], attrs: { kind: 'sum', axis: 1, keepDims: false } });
     // A row of each: NaN wins; infinities are themselves or, against each other, NaN in a sum.
-    const special = [Number.NaN, 1, 2, Number.POSITIVE_INFINITY, 1, 2, Number.NEGATIVE_INFINITY, 1, 2, Number.NEGATIVE_INFINITY, 0, Number.POSITIVE_INFINITY];
+    const special = [
+      Number.NaN,
+      1,
+      2,
+      Number.POSITIVE_INFINITY,
+      1,
+      2,
+      Number.NEGATIVE_INFINITY,
+      1,
+      2,
+      Number.NEGATIVE_INFINITY,
+      0,
+      Number.POSITIVE_INFINITY,
+    ];
     const none = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY];
     for (const kind of kinds) {
       for (const axis of [0, 1]) {
-        samples.push({ inputs: [given([...special, ...none], [5, 3])], attrs: { kind, axis, keepDims: false }, absolute: 1e-6, relative: 1e-6 });
+        samples.push({
+          inputs: [given([...special, ...none], [5, 3])],
+          attrs: { kind, axis, keepDims: false },
+          absolute: 1e-6,
+          relative: 1e-6,
+        });
       }
     }
     return samples;

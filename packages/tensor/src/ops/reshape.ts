@@ -4,7 +4,8 @@ import type { Tensor } from '../tensor.js';
 
 /** The same values in another shape; shares the memory. One dim may be -1 and is computed. Throws ShapeError when the sizes differ. */
 export function reshape<T extends Tensor>(x: T, shape: Shape): T {
-  if (x.disposed) throw new DisposedError(`reshape: the tensor ${x.dtype}${showShape(x.shape)} was disposed; keep it out of the scope that freed it`);
+  if (x.disposed)
+    throw new DisposedError(`reshape: the tensor ${x.dtype}${showShape(x.shape)} was disposed; keep it out of the scope that freed it`);
   const open = shape.indexOf(-1);
   let dims = [...shape];
   if (open >= 0) {

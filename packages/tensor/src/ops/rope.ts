@@ -12,9 +12,14 @@ export interface RopeOptions {
   readonly layout: RopeLayout;
 }
 
+interface RopeAttrs extends RopeOptions {
+  /** Rotate the other way: what the gradient needs. */
+  readonly back: boolean;
+}
+
 const ropeKernel = (layout: RopeLayout) =>
   kernel('rope', [layout], () => ({
-    params: { n: 'u32', H: 'u32', half: 'u32', P: 'u32' },
+    params: { n: 'u32', H: 'u32', half: 'u32', P: 'u32', turn: 'f32' },
     read: { x: 'f32', table: 'f32', positions: 'i32' },
     write: { y: 'f32' },
     body: `if (index >= p.n) { return; }
@@ -26,7 +31,7 @@ const ropeKernel = (layout: RopeLayout) =>
   if (position >= 0 && position < i32(p.P)) {
     let at = 2u * (u32(position) * p.half + i);
     c = table[at];
-    s = table[at + 1u];
+    s = p.turn * table[at + 1u];
   }
   let first = head * p.half * 2u + ${layout === 'interleaved' ? '2u * i' : 'i'};
   let second = first + ${layout === 'interleaved' ? '1u' : 'p.half'};
@@ -36,7 +41,7 @@ const ropeKernel = (layout: RopeLayout) =>
   y[second] = u * s + v * c;`,
   }));
 
-export const ropeOp = defineOp<RopeOptions>({
+export const ropeOp = defineOp<RopeAttrs>({
   name: 'rope',
   infer(inputs, { layout }) {
     expectDTypes('rope', inputs, ['f32', 'f32', 'i32']);
@@ -57,7 +62,7 @@ export const ropeOp = defineOp<RopeOptions>({
     if (layout !== 'interleaved' && layout !== 'half') throw new OptionError(`rope: layout must be interleaved or half; got ${layout}`);
     return [x];
   },
-  reference([x, table, positions], { layout }, [y]) {
+  reference([x, table, positions], { layout, back }, [y]) {
     const [H, D] = x!.shape.slice(-2) as [number, number];
     for (let n = 0; n < positions!.data.length; n++) {
       const position = positions!.data[n]!;
@@ -66,37 +71,39 @@ export const ropeOp = defineOp<RopeOptions>({
         for (let i = 0; i < D / 2; i++) {
           const row = (n * H + h) * D;
           const [i0, i1] = layout === 'interleaved' ? [row + 2 * i, row + 2 * i + 1] : [row + i, row + i + D / 2];
-          const c = inside ? table!.data[(position * D) + 2 * i]! : 1;
-          const s = inside ? table!.data[(position * D) + 2 * i + 1]! : 0;
+          const c = inside ? table!.data[position * D + 2 * i]! : 1;
+          const s = inside ? table!.data[position * D + 2 * i + 1]! : 0;
           y!.data[i0] = x!.data[i0]! * c - x!.data[i1]! * s;
           y!.data[i1] = x!.data[i0]! * s + x!.data[i1]! * c;
         }
       }
     }
   },
-  cpu(c, [x, table, positions], { layout }, [y]) {
+  cpu(c, [x, table, positions], { layout, back }, [y]) {
     if (x!.size === 0) return;
     const [H, D] = x!.shape.slice(-2) as [number, number];
     const N = sizeOf(positions!.shape);
-    c.kernels.rope(c.at(x!), c.at(table!), c.at(positions!), c.at(y!), N, H, D, table!.shape[0]!, Number(layout === 'interleaved'));
+    c.kernels.rope(c.at(x!), c.at(table!), c.at(positions!), c.at(y!), N, H, D, table!.shape[0]!, Number(layout === 'interleaved'), back ? -1 : 1);
   },
-  wgsl([x, table, positions], { layout }, [y], traits) {
+  wgsl([x, table, positions], { layout, back }, [y], traits) {
     if (x!.size === 0) return [];
     const [H, D] = x!.shape.slice(-2) as [number, number];
     return rowRanges('rope', positions!.size, [H * D * 4, 4], traits).map(({ rows, part }) =>
       perThread(ropeKernel(layout), (rows * H * D) / 2, traits, {
         bind: [part(x!, H * D * 4), table!, part(positions!, 4), part(y!, H * D * 4)],
-        params: { n: (rows * H * D) / 2, H, half: D / 2, P: table!.shape[0]! },
+        params: { n: (rows * H * D) / 2, H, half: D / 2, P: table!.shape[0]!, turn: back ? -1 : 1 },
       }),
     );
   },
+  saves: { inputs: [1, 2] },
+  vjp: ({ inputs: [, table, positions], attrs, grads: [g] }) => [apply1(ropeOp, [g!, table!, positions!], { ...attrs, back: !attrs.back })],
   samples(g) {
     const D = 2 * g.int(1, 9);
     const table = () => g.f32([7, D / 2, 2], -1, 1);
     return (['interleaved', 'half'] as const).flatMap((layout) => [
-      { inputs: [g.f32([2, 3, 4, D]), table(), g.i32([2, 3], 0, 6)], attrs: { layout }, absolute: 1e-6, relative: 1e-6 },
-      { inputs: [g.f32([3, 1, D]), table(), given([-1, 6, 7], [3], 'i32')], attrs: { layout }, absolute: 1e-6, relative: 1e-6 },
-      { inputs: [g.f32([0, 4, D]), table(), g.i32([0], 0, 6)], attrs: { layout } },
+      { inputs: [g.f32([2, 3, 4, D]), table(), g.i32([2, 3], 0, 6)], attrs: { layout, back: false }, absolute: 1e-6, relative: 1e-6 },
+      { inputs: [g.f32([3, 1, D]), table(), given([-1, 6, 7], [3], 'i32')], attrs: { layout, back: true }, absolute: 1e-6, relative: 1e-6 },
+      { inputs: [g.f32([0, 4, D]), table(), g.i32([0], 0, 6)], attrs: { layout, back: false } },
     ]);
   },
 });
@@ -107,7 +114,7 @@ export const ropeOp = defineOp<RopeOptions>({
  */
 export function rope(x: Tensor, table: Tensor, positions: Tensor, options: RopeOptions): Tensor<'f32'> {
   refuseUnknownOptions('rope', options, ['layout']);
-  return apply1(ropeOp, [x, table, positions], options) as Tensor<'f32'>;
+  return apply1(ropeOp, [x, table, positions], { ...options, back: false }) as Tensor<'f32'>;
 }
 
 /**

@@ -6,7 +6,9 @@ import type { Tensor } from '../tensor.js';
 import { type Fault, kernel, perGroup, perThread, rowRanges } from '../webgpu/kernel.js';
 
 function outside(who: string, index: number, place: number, table: Shape): RangeOpError {
-  return new RangeOpError(`${who}: index ${index}, at place ${place}, is outside the rows 0..${table[0]! - 1} of the table ${showShape(table)}`);
+  return new RangeOpError(
+    `${who}: index ${index}, at place ${place}, is outside the rows 0..${table[0]! - 1} of the table ${showShape(table)}`,
+  );
 }
 
 /** How both ask for a row that does not exist: the same sentence as on the CPU. */

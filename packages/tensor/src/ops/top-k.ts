@@ -30,11 +30,13 @@ export const topKOp = defineOp<TopKAttrs>({
     const rank = (v: number) => (Number.isNaN(v) ? Number.POSITIVE_INFINITY : v);
     for (let r = 0; r < rows; r++) {
       const row = Array.from(x!.data.subarray(r * n, (r + 1) * n));
-      const order = row.map((_, i) => i).sort((i, j) => {
-        const nan = Number(Number.isNaN(row[j])) - Number(Number.isNaN(row[i]));
-        if (nan !== 0) return nan;
-        return rank(row[j]!) === rank(row[i]!) ? i - j : rank(row[j]!) > rank(row[i]!) ? 1 : -1;
-      });
+      const order = row
+        .map((_, i) => i)
+        .sort((i, j) => {
+          const nan = Number(Number.isNaN(row[j])) - Number(Number.isNaN(row[i]));
+          if (nan !== 0) return nan;
+          return rank(row[j]!) === rank(row[i]!) ? i - j : rank(row[j]!) > rank(row[i]!) ? 1 : -1;
+        });
       for (let i = 0; i < k; i++) {
         values!.data[r * k + i] = row[order[i]!]!;
         indices!.data[r * k + i] = order[i]!;

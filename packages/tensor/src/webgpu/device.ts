@@ -13,6 +13,7 @@ import { usage } from './gpu.js';
 import { type Fault, type GpuDispatch, type Operand, Scratch } from './kernel.js';
 import { Pipelines } from './pipelines.js';
 import { BufferPool, type PooledBuffer } from './pool.js';
+import { type KernelTime, Profiler } from './profile.js';
 import { Program, Recorder } from './program.js';
 import { faultBytes, Readback } from './readback.js';
 import { selfTestSubgroups } from './self-test.js';
@@ -55,8 +56,10 @@ export class WebGPUDevice extends Device {
   #bytesWritten = 0;
 
   /** @internal Use `createWebGPUDevice`. */
-  constructor(chosen: Chosen, options: WebGPUDeviceOptions) {
+  constructor(given: object, options: WebGPUDeviceOptions) {
     super();
+    // Typed by no more than `object` in the signature, which keeps WebGPU's types out of the package's own.
+    const chosen = given as Chosen;
     const { device } = chosen;
     this.#chosen = chosen;
     this.gpuDevice = device;
@@ -122,6 +125,32 @@ export class WebGPUDevice extends Device {
   flush(): void {
     this.#alive();
     this.#encoder.flush();
+  }
+
+  /**
+   * Times on the GPU what `f` enqueues, by kernel; 2048 dispatches at most. Throws UnsupportedError where the adapter has no timestamps,
+   * UnrollError beyond that number.
+   */
+  async profile(f: () => unknown): Promise<KernelTime[]> {
+    this.#alive();
+    if (!this.#chosen.features.has('timestamp-query')) {
+      throw new UnsupportedError('device.profile: needs timestamp-query, which this adapter does not offer or an option disabled');
+    }
+    if (this.#encoder.profiler !== null) throw new UnrollError('device.profile: another profile is being taken; await it first');
+    const profiler = new Profiler(this.#chosen.device);
+    try {
+      this.#encoder.profiler = profiler;
+      try {
+        await f();
+      } finally {
+        this.#encoder.endProfile();
+      }
+      if (profiler.missed > 0)
+        throw new UnrollError(`device.profile: ${profiler.missed} dispatches beyond the 2048 that can be timed at once`);
+      return await this.#settled(profiler.times());
+    } finally {
+      profiler.destroy();
+    }
   }
 
   /** Waits until all work so far is done. Throws what went wrong in it. */

@@ -4,6 +4,7 @@ import { type GpuBindGroup, type GpuBuffer, type GpuCommandEncoder, type GpuComp
 import type { ParamType } from './kernel.js';
 import type { Pipeline } from './pipelines.js';
 import type { PooledBuffer } from './pool.js';
+import type { Profiler } from './profile.js';
 import { faultBytes } from './readback.js';
 
 /** A buffer range that a kernel is given. */
@@ -66,6 +67,8 @@ export class Encoder {
   dispatches = 0;
   /** Dispatches of the open batch. */
   pendingDispatches = 0;
+  /** Set while kernels are timed. */
+  profiler: Profiler | null = null;
   readonly slotBytes: number;
   readonly uniforms: GpuBuffer;
   readonly #staging: GpuBuffer;
@@ -144,7 +147,7 @@ export class Encoder {
   /** Encodes a dispatch whose parameters are elsewhere, at `offset`; its buffers must be marked. */
   run(command: Command, offset: number[]): void {
     const { pipeline, group } = command;
-    const pass = this.#openPass();
+    const pass = this.#openPass(pipeline);
     if (this.#current !== pipeline) {
       pass.setPipeline(pipeline.pipeline);
       this.#current = pipeline;
@@ -194,6 +197,13 @@ export class Encoder {
     this.#open().clearBuffer(this.faultBuffer, 0, faultBytes);
   }
 
+  /** Ends the timing: its timestamps are on their way with the submitted batch. */
+  endProfile(): void {
+    this.profiler?.resolve(this.#open());
+    this.profiler = null;
+    this.flush();
+  }
+
   /** The open command encoder, outside of any pass. */
   #open(): GpuCommandEncoder {
     this.#endPass();
@@ -201,9 +211,11 @@ export class Encoder {
     return this.#encoder;
   }
 
-  #openPass(): GpuComputePass {
-    if (this.#pass === null) {
-      this.#pass = this.#open().beginComputePass({ label: `unroll pass of batch ${this.batch}` });
+  #openPass(pipeline: Pipeline): GpuComputePass {
+    const timestampWrites = this.profiler?.next(pipeline.kernel.name);
+    if (this.#pass === null || this.profiler !== null) {
+      const label = `unroll pass of batch ${this.batch}`;
+      this.#pass = this.#open().beginComputePass({ label, ...(timestampWrites === undefined ? {} : { timestampWrites }) });
       this.#current = null;
     }
     return this.#pass;

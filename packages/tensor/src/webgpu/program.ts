@@ -102,7 +102,10 @@ export class Program<R = unknown> {
   #disposed = false;
 
   /** @internal Use `device.record`. */
-  constructor(host: ProgramHost, recorder: Recorder, outputs: R) {
+  constructor(given: object, recorded: object, outputs: R) {
+    // Typed by no more than `object` in the signature, which keeps WebGPU's types out of the package's own.
+    const host = given as ProgramHost;
+    const recorder = recorded as Recorder;
     this.outputs = outputs;
     this.#host = host;
     this.#owned = recorder.owned;
