@@ -161,7 +161,10 @@ describe('chat on a terminal', () => {
       }),
       { columns: 100, rows: 40, isTTY: true },
     );
-    const io = { ...base, stdout: { ...base.stdout, write: (text: string) => void (screen += text) }, terminal: { input, output } };
+    const show = (text: string): void => {
+      screen += text;
+    };
+    const io = { ...base, stdout: { ...base.stdout, write: show }, terminal: { input, output } };
     const running = runCli(['chat', '--init-scale', '0', ...argv], io);
     for (const [shown, keys] of steps) {
       const from = screen.length;

@@ -225,7 +225,10 @@ describe('other sizes', () => {
       qk_bias: true,
     };
     let seed = 1;
-    const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647 - 0.5;
+    const random = () => {
+      seed = (seed * 16807) % 2147483647;
+      return seed / 2147483647 - 0.5;
+    };
     const make = (name: string, shape: readonly number[]): TensorToWrite => {
       const values = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random());
       return { name, shape, dtype: 'F32', bytes: fromFloat32(values, 'F32') };

@@ -38,9 +38,19 @@ export type { CommonOptions } from './options.js';
 export type { LogitsContext, LogitsProcessor } from './penalties.js';
 export type { DepthByToken, RecurrenceEvent, RecurrenceHook, RunReport, WarmStart } from './run.js';
 export type { Alternative } from './sampling.js';
+export { type RequestOptions, Scheduler, type SchedulerOptions } from './scheduler.js';
 export { type Score, type ScoredToken, type ScoreOptions, score } from './score.js';
 export { type SavedSession, Session, type SessionOptions, type TurnOptions } from './session.js';
 export type { SpeculativeOptions } from './speculative.js';
 export { type TargetDepthOptions, targetDepth } from './target-depth.js';
+export {
+  distanceToFinal,
+  type PrincipalComponents,
+  principalComponents,
+  type Trace,
+  type TraceOptions,
+  trace,
+  traceTensors,
+} from './trace.js';
 export type { WavefrontOptions } from './wavefront.js';
 export { type FreezeRule, freezeRules } from './wavefront-freeze.js';

@@ -6,7 +6,9 @@ export interface LogitsContext {
 }
 
 /** Changes the logits (V) of the next token in place, or returns others. Runs after penalties and biases, before the temperature. */
-export type LogitsProcessor = (logits: Float32Array, context: LogitsContext) => Float32Array | undefined;
+export type LogitsProcessor =
+  | ((logits: Float32Array, context: LogitsContext) => Float32Array)
+  | ((logits: Float32Array, context: LogitsContext) => void);
 
 export interface Penalties {
   /** Divides the positive and multiplies the negative logits of tokens of prompt and text (Keskar et al. 2019); 1 does nothing. */

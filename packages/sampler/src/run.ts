@@ -18,7 +18,7 @@ export interface RecurrenceEvent {
 }
 
 /** Called after every recurrence; a tensor (B, T, C) that it returns takes the state's place and is the run's from then on. Not asynchronous. */
-export type RecurrenceHook = (event: RecurrenceEvent) => Tensor | undefined;
+export type RecurrenceHook = ((event: RecurrenceEvent) => Tensor) | ((event: RecurrenceEvent) => void);
 
 export type WarmStart = 'norm-state' | 'state';
 

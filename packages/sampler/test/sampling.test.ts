@@ -2,7 +2,7 @@ import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { candidates, keepCandidates } from '../src/filters.js';
-import { applyPenalties } from '../src/penalties.js';
+import { applyPenalties, type LogitsProcessor } from '../src/penalties.js';
 import { chooseTokens, type Request, type SamplingOptions } from '../src/sampling.js';
 
 const device = createCpuDevice();
@@ -156,12 +156,12 @@ describe('penalties, biases, processors', () => {
   it('a bias of -Infinity bans a token; a processor sees what biases left and decides', async () => {
     expect(await draw([1, 5, 2], 3, 0, { logitBias: new Map([[1, Number.NEGATIVE_INFINITY]]) })).toEqual([2, 2, 2]);
     const seen: number[][] = [];
-    const processors = [
-      (row: Float32Array) => {
+    const processors: LogitsProcessor[] = [
+      (row) => {
         seen.push([...row]);
         row[0] = 100;
       },
-      (row: Float32Array) => row.map((x) => -x),
+      (row) => row.map((x) => -x),
     ];
     expect(await draw([1, 5, 2], 1, 0, { logitBias: new Map([[1, -1]]), processors })).toEqual([2]);
     expect(seen).toEqual([[1, 4, 2]]);

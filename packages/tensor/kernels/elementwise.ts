@@ -29,7 +29,7 @@ function unary4(code: i32, x: v128, p: f32, q: f32): v128 {
     return f32x4.mul(f32x4.mul(f32x4.splat(0.5), x), f32x4.add(f32x4.splat(1), tanh4(u)));
   }
   if (code == 12) return f32x4.max(x, f32x4.splat(0));
-  if (code == 13) return sign4(x);
+  if (code == 14) return sign4(x);
   return madd(x, f32x4.splat(p), f32x4.splat(q));
 }
 

@@ -3,6 +3,7 @@ import { DisposedError, DTypeError, OptionError, RangeOpError, refuseUnknownOpti
 import type { OpDef } from './op.js';
 import { ScopeStack } from './scope.js';
 import { checkShape, type Shape, showShape, sizeOf } from './shape.js';
+import type { Tape } from './tape.js';
 import { type MemoryKind, type Storage, Tensor } from './tensor.js';
 
 export interface MemoryReport {
@@ -35,6 +36,8 @@ export abstract class Device {
   abstract readonly description: string;
   /** @internal */
   readonly scopes = new ScopeStack();
+  /** @internal Where operations are noted down while a gradient is taken. */
+  tape: Tape | null = null;
   readonly #live: Record<MemoryKind, number> = { weights: 0, kv: 0, scratch: 0 };
   #buffers = 0;
   #peak = 0;
@@ -109,6 +112,7 @@ export abstract class Device {
    */
   write(tensor: Tensor, data: HostData, offset = 0): void {
     this.#own('device.write', tensor);
+    this.tape?.guard('device.write', tensor, [tensor]);
     if (!Number.isInteger(offset) || offset < 0 || offset + data.length > tensor.size) {
       throw new ShapeError(`device.write: ${data.length} values at ${offset} do not fit in ${showShape(tensor.shape)}`);
     }

@@ -34,6 +34,9 @@ export class DeviceLostError extends UnrollError {}
 /** A GPU call was refused: a shader that does not compile, or bindings that do not fit. A fault of this package or of a driver. */
 export class GpuError extends UnrollError {}
 
+/** A gradient that cannot be taken: of an operation that has none, through a write in place, or nested. */
+export class GradientError extends UnrollError {}
+
 /** The machine or engine lacks what a device needs. */
 export class UnsupportedError extends UnrollError {}
 

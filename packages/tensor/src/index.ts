@@ -1,3 +1,4 @@
+export { checkpoint, grad, type LossResult, stopGradient, type ValueAndGrad, valueAndGrad, withoutGradient } from './autograd.js';
 export { Device, type MemoryReport, type TensorOptions } from './device.js';
 export type { DType, HostData, StorageDType, TypedArrayOf } from './dtype.js';
 export {
@@ -5,6 +6,7 @@ export {
   DisposedError,
   DTypeError,
   GpuError,
+  GradientError,
   OptionError,
   OutOfMemoryError,
   RangeOpError,
@@ -15,28 +17,24 @@ export {
 } from './errors.js';
 export { argmax } from './ops/argmax.js';
 export { type AttentionOptions, attention } from './ops/attention.js';
+export { add, div, maximum, minimum, mul, sub } from './ops/binary.js';
 export { type CrossEntropyOptions, crossEntropy } from './ops/cross-entropy.js';
 export {
   type AffineOptions,
   abs,
-  add,
   affine,
-  div,
   exp,
   gelu,
   log,
-  maximum,
-  minimum,
-  mul,
   neg,
   reciprocal,
   relu,
   rsqrt,
   sigmoid,
+  sign,
   silu,
   sqrt,
   square,
-  sub,
   tanh,
 } from './ops/elementwise.js';
 export { assign, concat, copy, permute, slice, split, transpose } from './ops/layout.js';
@@ -47,6 +45,7 @@ export { reshape } from './ops/reshape.js';
 export { type RmsNormOptions, rmsNorm } from './ops/rms-norm.js';
 export { type RopeLayout, type RopeOptions, rope, ropeTable } from './ops/rope.js';
 export { gatherRows, scatterRows } from './ops/rows.js';
+export { scatterAddRows } from './ops/scatter-add.js';
 export { siluMul } from './ops/silu-mul.js';
 export { softmax } from './ops/softmax.js';
 export { topK } from './ops/top-k.js';

@@ -2,6 +2,7 @@ import type { CpuContext } from './cpu/context.js';
 import type { Device } from './device.js';
 import type { DType, HostData } from './dtype.js';
 import { DisposedError, DTypeError, UnrollError } from './errors.js';
+import type { Vjp } from './gradient.js';
 import type { Samples } from './sample.js';
 import { type Shape, showShape } from './shape.js';
 import type { Tensor } from './tensor.js';
@@ -29,6 +30,10 @@ export interface OpDef<A> {
   cpu(context: CpuContext, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void;
   /** The dispatches of WebGPU. Called with arguments that `infer` has checked; gives nothing to do for empty outputs. */
   wgsl(inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[], traits: GpuTraits): readonly GpuDispatch[];
+  /** The gradient, or a sentence that says why there is none. */
+  readonly vjp?: Vjp<A> | string;
+  /** The values that `vjp` reads: indices of inputs (all when absent), and whether the outputs (not when absent). */
+  readonly saves?: { readonly inputs?: readonly number[]; readonly outputs?: boolean };
   /** Inputs and attributes for the conformance test and the bench. */
   readonly samples: Samples<A>;
   /** Index of the input that is overwritten; such an operation has no outputs. */
@@ -59,10 +64,12 @@ export function apply<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?:
   const specs = op.infer(inputs, attrs);
   if (device === undefined) throw new UnrollError(`${op.name}: no input says which device to run on`);
   if (device.disposed) throw new DisposedError(`${op.name}: the ${device.kind} device was disposed; create another`);
+  if (op.mutates !== undefined) device.tape?.guard(op.name, inputs[op.mutates]!, inputs);
   const outputs: Tensor[] = [];
   try {
     for (const { shape, dtype } of specs) outputs.push(device.empty(shape, dtype));
     device.execute(op, inputs, attrs, outputs);
+    device.tape?.record(op, inputs, attrs, outputs);
   } catch (error) {
     for (const output of outputs) output.dispose();
     throw error;

@@ -52,6 +52,7 @@ export const argmaxOp = defineOp<null>({
       perGroup(argmaxKernel(), rows, traits, { bind: [part(x!, n * 4), part(y!, 4)], params: { rows, n } }),
     );
   },
+  vjp: 'its values are indices',
   samples(g) {
     const shapes = [[1], [g.int(1, 40)], [g.int(1, 5), g.int(1, 21)], [2, 3, 64], [0, 4]];
     return [

@@ -75,6 +75,7 @@ export const attentionOp = defineOp<AttentionAttrs>({
     }
   },
   wgsl: attentionWgsl,
+  vjp: ({ inputs, attrs, grads: [g] }, o) => o.attentionGrad(inputs, g!, attrs.scale),
   samples(g) {
     const samples: Sample<AttentionAttrs>[] = [];
     for (const [B, T, H, Hk, D, S] of [

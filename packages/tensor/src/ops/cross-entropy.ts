@@ -96,6 +96,7 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
       }),
     );
   },
+  vjp: ({ inputs: [logits, targets], attrs, grads: [g] }, o) => [o.crossEntropyGrad(logits!, targets!, g!, attrs.ignoreIndex)],
   samples(g) {
     const V = g.int(1, 40);
     const close = { attrs: { ignoreIndex: -100 }, absolute: 2e-6, relative: 5e-6 };
@@ -120,4 +121,93 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor<'f32'> {
   refuseUnknownOptions('crossEntropy', options, ['ignoreIndex']);
   return apply1(crossEntropyOp, [logits, targets], { ignoreIndex: options.ignoreIndex ?? -100 }) as Tensor<'f32'>;
+}
+
+const crossEntropyGradKernel = () =>
+  kernel('crossEntropyGrad', [], () => ({
+    params: { rows: 'u32', V: 'u32', ignore: 'i32' },
+    read: { logits: 'f32', targets: 'i32', g: 'f32' },
+    write: { y: 'f32' },
+    workgroup: 128,
+    uses: ['exp', 'extrema'],
+    outside: 'var<workgroup> shared_values: array<f32, 128>;',
+    body: `if (group >= p.rows) { return; }
+  let target_id = targets[group];
+  let start = group * p.V;
+  if (target_id == p.ignore || target_id < 0 || target_id >= i32(p.V)) {
+    for (var i = lane; i < p.V; i += 128u) { y[start + i] = 0.0; }
+    return;
+  }
+  var best = of_bits(0xff800000u);
+  for (var i = lane; i < p.V; i += 128u) { best = max_f(best, logits[start + i]); }
+  shared_values[lane] = best;
+  ${treeReduction('shared_values', 128, 'max_f(a, b)')}
+  let shift = shared_values[0];
+  workgroupBarrier();
+  var sum = 0.0;
+  for (var i = lane; i < p.V; i += 128u) { sum += exp_f(logits[start + i] - shift); }
+  shared_values[lane] = sum;
+  ${treeReduction('shared_values', 128, 'a + b')}
+  let total = shared_values[0];
+  for (var i = lane; i < p.V; i += 128u) {
+    let share = exp_f(logits[start + i] - shift) / total;
+    y[start + i] = g[group] * (share - select(0.0, 1.0, i == u32(target_id)));
+  }`,
+  }));
+
+export const crossEntropyGradOp = defineOp<CrossEntropyAttrs>({
+  name: 'crossEntropyGrad',
+  infer(inputs, attrs) {
+    const [loss] = crossEntropyOp.infer(inputs, attrs);
+    expectDTypes('crossEntropyGrad', inputs, ['f32', 'i32', 'f32']);
+    if (!sameShape(loss!.shape, inputs[2]!.shape))
+      throw new ShapeError(`crossEntropyGrad: g must be ${showShape(loss!.shape)}; got ${showShape(inputs[2]!.shape)}`);
+    return [inputs[0]!];
+  },
+  reference([logits, targets, g], { ignoreIndex }, [dx]) {
+    const V = logits!.shape[logits!.shape.length - 1]!;
+    for (let r = 0; r < targets!.data.length; r++) {
+      const target = targets!.data[r]!;
+      if (target === ignoreIndex) continue;
+      const row = Array.from(logits!.data.subarray(r * V, (r + 1) * V));
+      const total = logSumExpOf(row);
+      row.forEach((value, i) => {
+        dx!.data[r * V + i] = g!.data[r]! * (Math.exp(value - total) - (i === target ? 1 : 0));
+      });
+    }
+  },
+  cpu(c, [logits, targets, g], { ignoreIndex }, [dx]) {
+    const V = logits!.shape[logits!.shape.length - 1]!;
+    const bad = c.kernels.crossEntropyGrad(c.at(logits!), c.at(targets!), c.at(g!), c.at(dx!), targets!.size, V, ignoreIndex);
+    if (bad >= 0)
+      throw new RangeOpError(
+        `crossEntropyGrad: target ${c.valueAt(targets!, bad)}, at place ${bad}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`,
+      );
+  },
+  wgsl([logits, targets, g], { ignoreIndex }, [dx], traits) {
+    const V = logits!.shape[logits!.shape.length - 1]!;
+    return rowRanges('crossEntropyGrad', targets!.size, [V * 4, 4], traits).map(({ rows, part }) =>
+      perGroup(crossEntropyGradKernel(), rows, traits, {
+        bind: [part(logits!, V * 4), part(targets!, 4), part(g!, 4), part(dx!, V * 4)],
+        params: { rows, V, ignore: ignoreIndex },
+      }),
+    );
+  },
+  vjp: 'second derivatives are not there',
+  samples(g) {
+    const V = g.int(1, 40);
+    const close = { attrs: { ignoreIndex: -100 }, absolute: 2e-6, relative: 5e-6 };
+    return [
+      { inputs: [g.f32([5, V], -9, 9), g.i32([5], 0, V - 1), g.f32([5])], ...close },
+      { inputs: [g.f32([2, 3, V], -9, 9), g.i32([2, 3], 0, V - 1), g.f32([2, 3])], ...close },
+      { inputs: [g.f32([3, 4], 50, 90), given([1, -100, 3], [3], 'i32'), g.f32([3])], ...close },
+      { inputs: [g.f32([0, 4]), g.i32([0], 0, 3), g.f32([0])], ...close },
+      { inputs: [g.f32([1]), given([0], [], 'i32'), g.f32([])], ...close },
+    ];
+  },
+});
+
+/** dL/dlogits (..., V) of `crossEntropy` for g = dL/dloss (...). */
+export function crossEntropyGrad(logits: Tensor, targets: Tensor, g: Tensor, ignoreIndex: number): Tensor<'f32'> {
+  return apply1(crossEntropyGradOp, [logits, targets, g], { ignoreIndex }) as Tensor<'f32'>;
 }

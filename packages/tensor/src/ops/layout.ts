@@ -91,6 +91,12 @@ export const sliceOp = defineOp<SliceAttrs>({
     const width = y!.shape[at]! * inner;
     return copyRuns(x!, y!, { runs: y!.size / width, width, src: [start * inner, x!.shape[at]! * inner], dst: [0, width] }, traits);
   },
+  saves: { inputs: [] },
+  vjp({ inputs: [x], attrs: { axis, start, end }, grads: [g] }, o) {
+    const at = normalizeAxis('slice', axis, x!.shape.length);
+    const zeros = (length: number) => (length === 0 ? [] : [x!.device.zeros(x!.shape.map((dim, i) => (i === at ? length : dim)))]);
+    return [o.concat([...zeros(start), g!, ...zeros(x!.shape[at]! - end)], at)];
+  },
   samples(g) {
     const shape = [g.int(1, 4), g.int(3, 9), g.int(1, 5)];
     return [
@@ -119,6 +125,8 @@ export const copyOp = defineOp<null>({
     c.kernels.copyRuns(c.at(x!), c.at(y!), 1, x!.size * 4, 0, 0);
   },
   wgsl: ([x], _, [y], traits) => copyRuns(x!, y!, { runs: 1, width: x!.size, src: [0, 0], dst: [0, 0] }, traits),
+  saves: { inputs: [] },
+  vjp: ({ grads: [g] }) => [g],
   samples: (g) => [[], [0], [3], [1, 1], [2, g.int(1, 9)]].map((shape) => ({ inputs: [g.f32(shape)], attrs: null })),
 });
 
@@ -145,6 +153,7 @@ export const assignOp = defineOp<null>({
     c.kernels.copyRuns(c.at(source!), c.at(target!), 1, target!.size * 4, 0, 0);
   },
   wgsl: ([target, source], _, __, traits) => copyRuns(source!, target!, { runs: 1, width: target!.size, src: [0, 0], dst: [0, 0] }, traits),
+  vjp: 'it writes in place',
   samples: (g) => [[], [0], [1], [3], [2, g.int(4, 9)]].map((shape) => ({ inputs: [g.f32(shape), g.f32(shape)], attrs: null })),
 });
 
@@ -202,6 +211,16 @@ export const concatOp = defineOp<{ readonly axis: number }>({
       const dst = [start, step] as const;
       start += width;
       return width === 0 ? [] : copyRuns(x, y!, { runs: x.size / width, width, src: [0, width], dst }, traits);
+    });
+  },
+  saves: { inputs: [] },
+  vjp({ inputs, attrs: { axis }, grads: [g], wants }, o) {
+    const at = normalizeAxis('concat', axis, g!.shape.length);
+    let start = 0;
+    return inputs.map((x, i) => {
+      const from = start;
+      start += x.shape[at]!;
+      return wants[i] ? o.slice(g!, at, from, start) : undefined;
     });
   },
   samples(g) {
@@ -290,6 +309,13 @@ export const permuteOp = defineOp<{ readonly axes: readonly number[] }>({
       run([part(x!, inner * 4), part(y!, inner * 4)], rows * inner),
     );
   },
+  saves: { inputs: [] },
+  vjp: ({ attrs: { axes }, grads: [g] }, o) => [
+    o.permute(
+      g!,
+      axes.map((_, i) => axes.indexOf(i)),
+    ),
+  ],
   samples: (g) => [
     { inputs: [g.f32([2, g.int(1, 5), 3])], attrs: { axes: [2, 0, 1] } },
     { inputs: [g.f32([g.int(1, 9), g.int(1, 9)])], attrs: { axes: [1, 0] } },

@@ -1,16 +1,19 @@
 import type { AnyOp, OpDef } from '../op.js';
 import { argmaxOp } from './argmax.js';
 import { attentionOp } from './attention.js';
-import { crossEntropyOp } from './cross-entropy.js';
-import { binaryOps, unaryOps } from './elementwise.js';
+import { attentionGradOp } from './attention-grad.js';
+import { binaryOps } from './binary.js';
+import { crossEntropyGradOp, crossEntropyOp } from './cross-entropy.js';
+import { unaryOps } from './elementwise.js';
 import { assignOp, concatOp, copyOp, permuteOp, sliceOp } from './layout.js';
 import { matmulOp } from './matmul.js';
 import { randomRowsOp } from './random.js';
 import { reduceOp } from './reduce.js';
-import { rmsNormOp } from './rms-norm.js';
+import { rmsNormGradOp, rmsNormOp } from './rms-norm.js';
 import { ropeOp } from './rope.js';
 import { gatherRowsOp, scatterRowsOp } from './rows.js';
-import { siluMulOp } from './silu-mul.js';
+import { scatterAddRowsOp } from './scatter-add.js';
+import { siluMulGradOp, siluMulOp } from './silu-mul.js';
 import { softmaxOp } from './softmax.js';
 import { topKOp } from './top-k.js';
 
@@ -24,18 +27,23 @@ export const opList: readonly AnyOp[] = [
   erase(argmaxOp),
   erase(assignOp),
   erase(attentionOp),
+  erase(attentionGradOp),
   erase(concatOp),
   erase(copyOp),
   erase(crossEntropyOp),
+  erase(crossEntropyGradOp),
   erase(gatherRowsOp),
   erase(matmulOp),
   erase(permuteOp),
   erase(randomRowsOp),
   erase(reduceOp),
   erase(rmsNormOp),
+  erase(rmsNormGradOp),
   erase(ropeOp),
+  erase(scatterAddRowsOp),
   erase(scatterRowsOp),
   erase(siluMulOp),
+  erase(siluMulGradOp),
   erase(sliceOp),
   erase(softmaxOp),
   erase(topKOp),

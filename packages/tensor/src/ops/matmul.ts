@@ -97,6 +97,23 @@ export const matmulOp = defineOp<MatmulAttrs>({
     }
   },
   wgsl: ([a, b], attrs, [c], traits) => matmulWgsl({ ...plan(a!, b!, attrs), ...attrs }, a!, b!, c!, traits),
+  vjp({ inputs: [a, b], attrs: { transposeA, transposeB }, grads: [g], wants }, o) {
+    const { sharedB } = plan(a!, b!, { transposeA, transposeB });
+    const flat = (x: Tensor) => o.reshape(x, [-1, x.shape[x.shape.length - 1]!]);
+    const da = () => {
+      const straight = o.matmul(g!, b!, { transposeB: !transposeB });
+      return transposeA ? o.transpose(straight) : straight;
+    };
+    const db = () => {
+      if (!sharedB) {
+        const turned = o.matmul(a!, g!, { transposeA: !transposeA });
+        return transposeB ? o.transpose(turned) : turned;
+      }
+      const rows = flat(transposeA ? o.transpose(a!) : a!);
+      return transposeB ? o.matmul(flat(g!), rows, { transposeA: true }) : o.matmul(rows, flat(g!), { transposeA: true });
+    };
+    return [wants[0] ? da() : undefined, wants[1] ? db() : undefined];
+  },
   samples(g) {
     const flags = [
       [false, false],

@@ -171,6 +171,7 @@ export const randomRowsOp = defineOp<RandomAttrs>({
       }),
     );
   },
+  vjp: 'its values depend on no f32 input',
   samples(g) {
     return distributions.flatMap((distribution) => {
       const attrs = { distribution, width: g.int(1, 33), std: 0.632, bound: 3 };

@@ -171,6 +171,23 @@ export const reduceOp = defineOp<ReduceAttrs>({
       return perThread(reduceColumns(attrs.kind), rows * inner, traits, call);
     });
   },
+  saves: { inputs: [0], outputs: true },
+  vjp({ inputs: [x], outputs: [y], attrs, grads: [g] }, o) {
+    const { outer, n, inner } = plan(x!.shape, attrs);
+    const over = (t: Tensor) => o.reshape(t, [outer, 1, inner]);
+    if (attrs.kind === 'sum' || attrs.kind === 'mean') {
+      const each = attrs.kind === 'sum' ? g! : o.affine(g!, { scale: 1 / n });
+      return [o.reshape(o.add(x!.device.zeros([outer, n, inner]), over(each)), x!.shape)];
+    }
+    const rows = o.reshape(x!, [outer, n, inner]);
+    const factor = () => {
+      if (attrs.kind === 'logSumExp') return o.exp(o.sub(rows, over(y!)));
+      // Equal extremes share the gradient.
+      const hit = o.affine(o.abs(o.sign(o.sub(rows, over(y!)))), { scale: -1, shift: 1 });
+      return o.div(hit, o.sum(hit, { axis: 1, keepDims: true }));
+    };
+    return [o.reshape(o.mul(factor(), over(g!)), x!.shape)];
+  },
   samples(g) {
     const samples: Sample<ReduceAttrs>[] = [];
     const shape = [g.int(1, 5), g.int(1, 19), g.int(1, 5)];

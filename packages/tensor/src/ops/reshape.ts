@@ -17,5 +17,7 @@ export function reshape<T extends Tensor>(x: T, shape: Shape): T {
   if (sizeOf(dims) !== x.size) {
     throw new ShapeError(`reshape: ${showShape(x.shape)} has ${x.size} values, ${showShape(shape)} needs ${sizeOf(dims)}`);
   }
-  return x.device.view(x, dims) as T;
+  const view = x.device.view(x, dims) as T;
+  x.device.tape?.recordView(x, view);
+  return view;
 }

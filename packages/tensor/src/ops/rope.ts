@@ -72,7 +72,7 @@ export const ropeOp = defineOp<RopeAttrs>({
           const row = (n * H + h) * D;
           const [i0, i1] = layout === 'interleaved' ? [row + 2 * i, row + 2 * i + 1] : [row + i, row + i + D / 2];
           const c = inside ? table!.data[position * D + 2 * i]! : 1;
-          const s = inside ? table!.data[position * D + 2 * i + 1]! : 0;
+          const s = inside ? table!.data[position * D + 2 * i + 1]! * (back ? -1 : 1) : 0;
           y!.data[i0] = x!.data[i0]! * c - x!.data[i1]! * s;
           y!.data[i1] = x!.data[i0]! * s + x!.data[i1]! * c;
         }
@@ -83,7 +83,18 @@ export const ropeOp = defineOp<RopeAttrs>({
     if (x!.size === 0) return;
     const [H, D] = x!.shape.slice(-2) as [number, number];
     const N = sizeOf(positions!.shape);
-    c.kernels.rope(c.at(x!), c.at(table!), c.at(positions!), c.at(y!), N, H, D, table!.shape[0]!, Number(layout === 'interleaved'), back ? -1 : 1);
+    c.kernels.rope(
+      c.at(x!),
+      c.at(table!),
+      c.at(positions!),
+      c.at(y!),
+      N,
+      H,
+      D,
+      table!.shape[0]!,
+      Number(layout === 'interleaved'),
+      back ? -1 : 1,
+    );
   },
   wgsl([x, table, positions], { layout, back }, [y], traits) {
     if (x!.size === 0) return [];
@@ -96,7 +107,7 @@ export const ropeOp = defineOp<RopeAttrs>({
     );
   },
   saves: { inputs: [1, 2] },
-  vjp: ({ inputs: [, table, positions], attrs, grads: [g] }) => [apply1(ropeOp, [g!, table!, positions!], { ...attrs, back: !attrs.back })],
+  vjp: ({ inputs: [, table, positions], attrs, grads: [g] }) => [turn(g!, table!, positions!, { ...attrs, back: !attrs.back })],
   samples(g) {
     const D = 2 * g.int(1, 9);
     const table = () => g.f32([7, D / 2, 2], -1, 1);
@@ -108,13 +119,17 @@ export const ropeOp = defineOp<RopeAttrs>({
   },
 });
 
+function turn(x: Tensor, table: Tensor, positions: Tensor, attrs: RopeAttrs): Tensor<'f32'> {
+  return apply1(ropeOp, [x, table, positions], attrs) as Tensor<'f32'>;
+}
+
 /**
  * Rotary position embedding (Su et al. 2021) of x (..., H, D) at positions (...) i32, with cos and sin pairs from table (P, D/2, 2) (see `ropeTable`).
  * A row whose position is outside 0..P-1, such as -1 for padding, is copied as it is.
  */
 export function rope(x: Tensor, table: Tensor, positions: Tensor, options: RopeOptions): Tensor<'f32'> {
   refuseUnknownOptions('rope', options, ['layout']);
-  return apply1(ropeOp, [x, table, positions], { ...options, back: false }) as Tensor<'f32'>;
+  return turn(x, table, positions, { ...options, back: false });
 }
 
 /**

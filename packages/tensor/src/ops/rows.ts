@@ -90,6 +90,8 @@ export const gatherRowsOp = defineOp<null>({
       ),
     );
   },
+  saves: { inputs: [1] },
+  vjp: ({ inputs: [table, index], grads: [g] }, o) => [o.scatterAddRows(index!, g!, table!.shape[0]!)],
   samples(g) {
     const R = g.int(1, 9);
     const shapes = [[g.int(1, 7)], [2, 3], [0], []];
@@ -144,6 +146,7 @@ export const scatterRowsOp = defineOp<null>({
       }),
     );
   },
+  vjp: 'it writes in place',
   samples(g) {
     const width = g.int(1, 9);
     return [

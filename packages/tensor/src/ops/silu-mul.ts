@@ -1,6 +1,6 @@
 import { ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes } from '../op.js';
-import { showShape } from '../shape.js';
+import { sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { kernel, perThread, rowRanges } from '../webgpu/kernel.js';
 
@@ -47,6 +47,7 @@ export const siluMulOp = defineOp<null>({
       perThread(siluMulKernel(), rows * half, traits, { bind: [part(x!, half * 8), part(y!, half * 4)], params: { n: rows * half, half } }),
     );
   },
+  vjp: ({ inputs: [x], grads: [g] }, o) => [o.siluMulGrad(x!, g!)],
   samples(g) {
     const shapes = [[2], [1, 2], [0, 8], [3, 0], [g.int(1, 5), 2 * g.int(1, 9)], [2, 3, 32]];
     return shapes.map((shape) => ({ inputs: [g.f32(shape, -8, 8)], attrs: null, absolute: 1e-6, relative: 3e-6 }));
@@ -56,4 +57,71 @@ export const siluMulOp = defineOp<null>({
 /** silu(gate) * up for x (..., 2 I) with the gate values first -> (..., I). */
 export function siluMul(x: Tensor): Tensor<'f32'> {
   return apply1(siluMulOp, [x], null) as Tensor<'f32'>;
+}
+
+const siluMulGradKernel = () =>
+  kernel('siluMulGrad', [], () => ({
+    params: { n: 'u32', half: 'u32' },
+    read: { x: 'f32', g: 'f32' },
+    write: { dx: 'f32' },
+    uses: ['sigmoid'],
+    body: `if (index >= p.n) { return; }
+  let at = index + (index / p.half) * p.half;
+  let gate = x[at];
+  let s = sigmoid_f(gate);
+  let silu = gate * s;
+  dx[at] = g[index] * x[at + p.half] * (s + silu * (1.0 - s));
+  dx[at + p.half] = g[index] * silu;`,
+  }));
+
+export const siluMulGradOp = defineOp<null>({
+  name: 'siluMulGrad',
+  infer(inputs) {
+    const [y] = siluMulOp.infer([inputs[0]!], null);
+    expectDTypes('siluMulGrad', inputs, ['f32', 'f32']);
+    if (!sameShape(y!.shape, inputs[1]!.shape))
+      throw new ShapeError(`siluMulGrad: g must be ${showShape(y!.shape)}; got ${showShape(inputs[1]!.shape)}`);
+    return [inputs[0]!];
+  },
+  reference([x, g], _, [dx]) {
+    const half = g!.shape[g!.shape.length - 1]!;
+    for (let i = 0; i < g!.data.length; i++) {
+      const row = Math.floor(i / half) * 2 * half + (i % half);
+      const gate = x!.data[row]!;
+      const s = 1 / (1 + Math.exp(-gate));
+      dx!.data[row] = g!.data[i]! * x!.data[row + half]! * (s + gate * s * (1 - s));
+      dx!.data[row + half] = g!.data[i]! * gate * s;
+    }
+  },
+  cpu(c, [x, g], _, [dx]) {
+    if (g!.size === 0) return;
+    const half = g!.shape[g!.shape.length - 1]!;
+    c.kernels.siluMulGrad(c.at(x!), c.at(g!), c.at(dx!), g!.size / half, half);
+  },
+  wgsl([x, g], _, [dx], traits) {
+    if (g!.size === 0) return [];
+    const half = g!.shape[g!.shape.length - 1]!;
+    return rowRanges('siluMulGrad', g!.size / half, [half * 8, half * 4], traits).map(({ rows, part }) =>
+      perThread(siluMulGradKernel(), rows * half, traits, {
+        bind: [part(x!, half * 8), part(g!, half * 4), part(dx!, half * 8)],
+        params: { n: rows * half, half },
+      }),
+    );
+  },
+  vjp: 'second derivatives are not there',
+  samples(g) {
+    const n = g.int(1, 9);
+    const shapes = [[1], [1, 1], [0, 4], [3, 0], [g.int(1, 5), n], [2, 3, 16]];
+    return shapes.map((shape) => ({
+      inputs: [g.f32([...shape.slice(0, -1), 2 * shape[shape.length - 1]!], -8, 8), g.f32(shape)],
+      attrs: null,
+      absolute: 5e-6,
+      relative: 5e-6,
+    }));
+  },
+});
+
+/** dL/dx (..., 2 I) of `siluMul` for g = dL/dy (..., I). */
+export function siluMulGrad(x: Tensor, g: Tensor): Tensor<'f32'> {
+  return apply1(siluMulGradOp, [x, g], null) as Tensor<'f32'>;
 }

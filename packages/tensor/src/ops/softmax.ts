@@ -63,6 +63,11 @@ export const softmaxOp = defineOp<null>({
       perGroup(softmaxKernel(), rows, traits, { bind: [part(x!, n * 4), part(y!, n * 4)], params: { rows, n } }),
     );
   },
+  saves: { inputs: [], outputs: true },
+  vjp({ outputs: [y], grads: [g] }, o) {
+    const weighted = o.mul(g!, y!);
+    return [o.sub(weighted, o.mul(y!, o.sum(weighted, { axis: -1, keepDims: true })))];
+  },
   samples(g) {
     const shapes = [[1], [g.int(1, 40)], [g.int(1, 5), g.int(1, 21)], [2, 3, 64], [0, 4], [3, 0]];
     const close = { attrs: null, absolute: 1e-6, relative: 5e-6 };

@@ -49,6 +49,7 @@ export const topKOp = defineOp<TopKAttrs>({
     c.kernels.topK(c.at(x!), c.at(values!), c.at(indices!), x!.size / n, n, k);
   },
   wgsl: topKWgsl,
+  vjp: 'what it picks changes in jumps',
   samples(g) {
     const n = g.int(2, 60);
     return [

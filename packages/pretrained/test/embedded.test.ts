@@ -1,0 +1,60 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { embeddedNames, loadEmbedded, PretrainedError } from '../src/index.js';
+
+const inModel = (file: string): URL => new URL(`../models/adder/${file}`, import.meta.url);
+const json = (file: string): unknown => JSON.parse(readFileSync(inModel(file), 'utf8'));
+
+describe('loadEmbedded', () => {
+  it('gives the files of the model folder', async () => {
+    const model = await loadEmbedded('adder');
+    expect(model.name).toBe('adder');
+    expect(model.config).toEqual(json('config.json'));
+    expect(model.tokenizer).toEqual(json('tokenizer.json'));
+    expect(model.tokenizerConfig).toEqual(json('tokenizer_config.json'));
+    expect(model.generationConfig).toEqual(json('generation_config.json'));
+    expect(model.card).toBe(readFileSync(inModel('README.md'), 'utf8'));
+    expect(Buffer.from(model.weights).equals(readFileSync(inModel('model.safetensors')))).toBe(true);
+    const lines = readFileSync(inModel('problems.jsonl'), 'utf8').trimEnd().split('\n');
+    expect(model.problems).toEqual(lines.map((line) => JSON.parse(line) as unknown));
+    expect(model.problems).toHaveLength(1000);
+  });
+
+  it('gives every caller weights of its own', async () => {
+    const [a, b] = [await loadEmbedded('adder'), await loadEmbedded('adder')];
+    a.weights.fill(0);
+    expect(b.weights.some((byte) => byte !== 0)).toBe(true);
+  });
+
+  it('refuses another name, and says which there are', async () => {
+    expect(embeddedNames).toEqual(['adder']);
+    for (const name of ['subtracter', 'toString']) {
+      const error: unknown = await loadEmbedded(name as 'adder').catch((reason: unknown) => reason);
+      expect(PretrainedError.is(error)).toBe(true);
+      expect((error as Error).message).toBe(`loadEmbedded: there is no embedded model "${name}"; there are adder`);
+    }
+  });
+
+  it('has problems whose answers are right', async () => {
+    for (const { prompt, answer } of (await loadEmbedded('adder')).problems) {
+      const [a, b] = prompt.slice(0, -1).split('+').map(Number);
+      expect(Number(answer)).toBe(a! + b!);
+    }
+  });
+});
+
+it('loads as its README says', async () => {
+  const example = await import('../examples/load.js');
+  expect(example.weights).toHaveLength(854_528);
+  expect(example.card).toContain('# adder');
+  expect([example.config, example.tokenizer, example.problems].every((part) => typeof part === 'object')).toBe(true);
+});
+
+describe('the generated modules', () => {
+  it('are what scripts/embed.mjs makes of models/', () => {
+    const script = fileURLToPath(new URL('../scripts/embed.mjs', import.meta.url));
+    expect(execFileSync(process.execPath, [script, '--check'], { encoding: 'utf8' })).toBe('');
+  });
+});
