@@ -1,4 +1,4 @@
-import { hsum, hmax, log1, loadTail } from './math';
+import { hmax, hsum, loadTail, log1 } from './math';
 import { rowExpSum, rowMax, safeShift } from './norm';
 
 // x (outer, n, inner) -> y (outer, inner). Codes: 0 sum, 1 mean, 2 max, 3 min, 4 logSumExp.

@@ -14,7 +14,19 @@ async function compile() {
     const file = join(out, 'kernels.wasm');
     const features = ['--enable', 'simd', '--enable', 'bulk-memory'];
     const memory = ['--importMemory', '--initialMemory', '1', '--maximumMemory', '65536'];
-    const args = ['kernels/index.ts', '-O3', '--noAssert', '--runtime', 'stub', ...memory, ...features, '--outFile', file, '--baseDir', root];
+    const args = [
+      'kernels/index.ts',
+      '-O3',
+      '--noAssert',
+      '--runtime',
+      'stub',
+      ...memory,
+      ...features,
+      '--outFile',
+      file,
+      '--baseDir',
+      root,
+    ];
     const { error, stderr } = await asc.main(args);
     if (error) throw new Error(`${error.message}\n${stderr.toString()}`);
     return readFileSync(file);

@@ -32,6 +32,8 @@ export interface OpDef<A> {
   wgsl(inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[], traits: GpuTraits): readonly GpuDispatch[];
   /** The gradient, or a sentence that says why there is none. */
   readonly vjp?: Vjp<A> | string;
+  /** Indices of f32 inputs that `vjp` gives no gradient for, such as a table of constants. */
+  readonly constants?: readonly number[];
   /** The values that `vjp` reads: indices of inputs (all when absent), and whether the outputs (not when absent). */
   readonly saves?: { readonly inputs?: readonly number[]; readonly outputs?: boolean };
   /** Inputs and attributes for the conformance test and the bench. */

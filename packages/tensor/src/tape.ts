@@ -77,6 +77,11 @@ export class Tape {
         `${op.name}: has no gradient${vjp === undefined ? '' : `: ${vjp}`}; call it in withoutGradient, or on stopGradient(x)`,
       );
     }
+    const constant = op.constants?.find((i) => ids[i] !== undefined);
+    if (constant !== undefined)
+      throw new GradientError(
+        `${op.name}: there is no gradient for input ${constant}, which depends on a parameter here; use stopGradient on it`,
+      );
     const read = op.saves?.inputs;
     const saved = inputs.map((input, i) => this.#save(input, read === undefined || read.includes(i)));
     const results = outputs.map((output) => this.#save(output, op.saves?.outputs === true));

@@ -12,6 +12,7 @@ export type { Kernels } from './cpu/kernels.js';
 export { type AnyOp, defineOp, type HostOperand, type OpDef, type Spec } from './op.js';
 export { opList } from './ops/list.js';
 export { Generate, given, type Sample, type SampleInput, type Samples } from './sample.js';
+export { conformGradient } from './testing-gradient.js';
 
 /** A sample on which a device and the reference differ. */
 export interface Mismatch {

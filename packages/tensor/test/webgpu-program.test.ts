@@ -62,14 +62,17 @@ describe('a recorded program', () => {
     const x = device.tensor([1, 2, 3]);
     const program = device.record(() => {
       const twice = add(x, x);
-      const moved = add(twice, device.tensor([10, 20, 30]));
+      const thrice = add(twice, x);
+      // Its memory is free from here on, but a constant must not be put where each repetition writes.
+      twice.dispose();
+      const moved = add(thrice, device.tensor([10, 20, 30]));
       return add(moved, device.zeros([3]));
     });
     program.replay();
-    expect([...(await program.outputs.data())]).toEqual([12, 24, 36]);
+    expect([...(await program.outputs.data())]).toEqual([13, 26, 39]);
     device.write(x, Float32Array.of(5, 5, 5));
     program.replay(2);
-    expect([...(await program.outputs.data())]).toEqual([20, 30, 40]);
+    expect([...(await program.outputs.data())]).toEqual([25, 35, 45]);
     program.dispose();
   });
 

@@ -45,7 +45,9 @@ const shown: Record<string, readonly [inputs: Input[], attrs: unknown][]> = {
   argmax: [[[f32(2, 8)], null]],
   attention: [[[f32(1, 2, 4, 64), f32(8, 2, 64), f32(8, 2, 64), i32(1, 8), i32(1, 2)], { scale: 1 }]],
   copy: [[[f32(4)], null]],
+  attentionGrad: [[[f32(1, 2, 4, 64), f32(8, 2, 64), f32(8, 2, 64), i32(1, 8), i32(1, 2), f32(1, 2, 4, 64)], { scale: 1 }]],
   crossEntropy: [[[f32(2, 8), i32(2)], { ignoreIndex: -100 }]],
+  crossEntropyGrad: [[[f32(2, 8), i32(2), f32(2)], { ignoreIndex: -100 }]],
   gatherRows: [[[f32(4, 8), i32(2)], null]],
   matmul: [
     [[f32(1, 8), f32(8, 8)], { transposeA: false, transposeB: true }],
@@ -64,16 +66,35 @@ const shown: Record<string, readonly [inputs: Input[], attrs: unknown][]> = {
     [[f32(2, 8)], { kind, axis: 0, keepDims: false }],
   ]),
   rmsNorm: [[[f32(2, 8), f32(8)], { eps: 1e-6 }]],
-  rope: ['interleaved', 'half'].map((layout) => [[f32(2, 2, 8), f32(4, 4, 2), i32(2)], { layout }]),
+  rmsNormGrad: [[[f32(2, 8), f32(8), f32(2, 8)], { eps: 1e-6 }]],
+  rope: ['interleaved', 'half'].map((layout) => [[f32(2, 2, 8), f32(4, 4, 2), i32(2)], { layout, back: false }]),
+  scatterAddRows: [[[i32(2), f32(2, 8)], { rows: 4 }]],
   scatterRows: [[[f32(4, 8), i32(2), f32(2, 8)], null]],
   siluMul: [[[f32(2, 16)], null]],
+  siluMulGrad: [[[f32(2, 16), f32(2, 8)], null]],
   softmax: [[[f32(2, 8)], null]],
   topK: [
     [[f32(2, 64)], { k: 50 }],
     [[f32(1, 2048)], { k: 2000 }],
   ],
 };
-const unary = ['neg', 'abs', 'exp', 'log', 'sqrt', 'rsqrt', 'reciprocal', 'square', 'sigmoid', 'silu', 'tanh', 'gelu', 'relu', 'affine'];
+const unary = [
+  'neg',
+  'abs',
+  'exp',
+  'log',
+  'sqrt',
+  'rsqrt',
+  'reciprocal',
+  'square',
+  'sigmoid',
+  'silu',
+  'tanh',
+  'gelu',
+  'relu',
+  'affine',
+  'sign',
+];
 for (const name of unary) shown[name] = [[[f32(2, 8)], { scale: 1, shift: 0 }]];
 for (const name of ['add', 'sub', 'mul', 'div', 'maximum', 'minimum']) shown[name] = [[[f32(2, 8), f32(8)], null]];
 // These copy by the shader that `copy` shows.

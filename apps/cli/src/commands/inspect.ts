@@ -41,7 +41,7 @@ interface Report {
 
 async function run(flags: Flags, io: Io): Promise<number> {
   const depths = readDepths(flags) ?? DEFAULT_DEPTHS;
-  const opened = await openModel(modelChoice(flags));
+  const opened = await openModel({ ...modelChoice(flags), tokenizer: false });
   const { config, checkpoint } = opened;
   await checkpoint.close();
   const report: Report = {

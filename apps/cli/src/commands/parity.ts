@@ -105,7 +105,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
   const dir = readText(flags, 'dir')!;
   if (dir === '') throw new UsageError('parity: DIR is empty; name the folder');
   const json = readFlag(flags, 'json');
-  const choice = { ...modelChoice(flags), model: dir };
+  const choice = { ...modelChoice(flags), model: dir, tokenizer: false };
   const fixture = await openFixture((await findModel(dir)).files);
   try {
     const loaded = await loadModel(choice, io);

@@ -1,4 +1,4 @@
-import { type Checkpoint, openCheckpoint } from '@unroll/checkpoint';
+import { type Checkpoint, type FileSet, openCheckpoint } from '@unroll/checkpoint';
 import { ConfigError, loadRecurrentModel, parseRecurrentConfig, type RecurrentConfig, type RecurrentModel } from '@unroll/recurrent';
 import type { Device } from '@unroll/tensor';
 import { parseTokenizer, type Tokenizer } from '@unroll/tokenizer';
@@ -31,6 +31,8 @@ export interface ModelChoice {
   readonly weights?: string | undefined;
   readonly allowUnknown?: readonly string[] | undefined;
   readonly device?: string | undefined;
+  /** false leaves the tokenizer files unread: for work on token ids, which no fault of theirs should stop. */
+  readonly tokenizer?: boolean;
 }
 
 export function modelChoice(flags: Flags): ModelChoice {
@@ -58,23 +60,25 @@ function parseConfig(files: ModelFiles, json: unknown, allowUnknown: readonly st
   }
 }
 
+async function readTokenizer(files: FileSet, generationConfig: unknown): Promise<Tokenizer | undefined> {
+  const tokenizer = await readJsonIfThere(files, 'tokenizer.json');
+  if (tokenizer === undefined) return undefined;
+  const config = await readJsonIfThere(files, 'tokenizer_config.json');
+  return parseTokenizer({
+    tokenizer,
+    ...(config === undefined ? {} : { config }),
+    ...(generationConfig === undefined ? {} : { generationConfig }),
+  });
+}
+
 /** Reads and checks everything of a checkpoint but its weights. */
 export async function openModel(choice: ModelChoice): Promise<OpenedModel> {
   const found = await findModel(choice.model);
   const { files } = found;
   const configJson = await readJson(files, 'config.json');
   const config = parseConfig(found, configJson, choice.allowUnknown);
-  const [tokenizerJson, tokenizerConfig, generationConfig] = await Promise.all(
-    ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'].map((file) => readJsonIfThere(files, file)),
-  );
-  const tokenizer =
-    tokenizerJson === undefined
-      ? undefined
-      : parseTokenizer({
-          tokenizer: tokenizerJson,
-          ...(tokenizerConfig === undefined ? {} : { config: tokenizerConfig }),
-          ...(generationConfig === undefined ? {} : { generationConfig }),
-        });
+  const generationConfig = await readJsonIfThere(files, 'generation_config.json');
+  const tokenizer = choice.tokenizer === false ? undefined : await readTokenizer(files, generationConfig);
   const limit = (generationConfig as { max_new_tokens?: unknown } | undefined)?.max_new_tokens;
   const checkpoint = await openCheckpoint(files, choice.weights === undefined ? {} : { weights: choice.weights });
   const maxNewTokens = typeof limit === 'number' && Number.isInteger(limit) && limit > 0 ? limit : undefined;

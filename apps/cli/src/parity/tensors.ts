@@ -1,8 +1,9 @@
 import { beginPass, checkRecurrences, type RecurrentModel } from '@unroll/recurrent';
-import { crossEntropy, type Tensor, tidy } from '@unroll/tensor';
+import { crossEntropy, disposeTree, type Tensor, tidy } from '@unroll/tensor';
 import type { Io } from '../io.js';
 import { type Check, compare, EXACT, FORWARD_TOLERANCE, LOSS_TOLERANCE } from './check.js';
 import type { Fixture } from './fixture.js';
+import { gradientsOf, relativeDistance } from './gradients.js';
 
 /** A tensor that was computed, under the name of the expected one. */
 export interface ActualTensor {
@@ -158,13 +159,12 @@ export async function compareTensors(
         pass.dispose();
         await accept(name, 'prelude', [...e.shape], await take(e));
       } else if (name === 'trajectory') await trajectory(model, rows, state0, fixture, io, accept);
-      else if (readoutOf(name) !== undefined) continue;
+      else if (readoutOf(name) !== undefined || GRADIENT.test(name)) continue;
       else {
-        const gradient = GRADIENT.test(name);
-        const reason = gradient ? 'gradients are not computed by this version' : 'not a tensor name of the fixture format';
-        finish({ name, kind: gradient ? 'gradient' : 'unknown', status: 'unsupported', maxError: null, reason });
+        finish({ name, kind: 'unknown', status: 'unsupported', maxError: null, reason: 'not a tensor name of the fixture format' });
       }
     }
+    await gradients(model, rows, state0, names, fixture, io, finish, actual);
     const expectedLosses = lossesOf(fixture.meta);
     for (const zero of [false, true]) {
       const asked = names.flatMap((name) => {
@@ -200,6 +200,54 @@ export async function compareTensors(
     return { checks, actual, losses };
   } finally {
     state0?.dispose();
+  }
+}
+
+/** The tensors `grad_n.._k../NAME`: one gradient run for each n and k. */
+async function gradients(
+  model: RecurrentModel,
+  rows: readonly (readonly number[])[],
+  state0: Tensor | undefined,
+  names: readonly string[],
+  fixture: Fixture,
+  io: Io,
+  finish: (check: Omit<Check, 'ms'>) => void,
+  actual: ActualTensor[],
+): Promise<void> {
+  const runs = new Map<string, string[]>();
+  for (const name of names) {
+    const prefix = GRADIENT.exec(name)?.[0];
+    if (prefix !== undefined) runs.set(prefix, [...(runs.get(prefix) ?? []), name]);
+  }
+  const kind = 'gradient';
+  const limit = LOSS_TOLERANCE[model.device.kind]!.relative;
+  for (const [prefix, asked] of runs) {
+    if (state0 === undefined) await fixture.floats('initial_state');
+    const [, n, k] = GRADIENT.exec(prefix)!;
+    const found = gradientsOf(model, rows, state0!, { n: Number(n), k: Number(k) });
+    await io.breathe();
+    for (const name of asked) {
+      const grad = found.get(name.slice(prefix.length));
+      if (grad === undefined) {
+        finish({ name, kind, status: 'fail', maxError: null, reason: 'the model has no parameter of this name' });
+        continue;
+      }
+      const values = (await grad.data()) as Float32Array;
+      const expected = await fixture.floats(name);
+      actual.push({ name, shape: grad.shape, values });
+      const { maxError } = compare(values, expected.values, { absolute: Number.POSITIVE_INFINITY, relative: 0 });
+      const distance = relativeDistance(values, expected.values);
+      if (values.length !== expected.values.length || !(distance <= limit)) {
+        finish({
+          name,
+          kind,
+          status: 'fail',
+          maxError,
+          reason: `the relative distance (L2) is ${distance.toExponential(2)}; at most ${limit} is allowed`,
+        });
+      } else finish({ name, kind, status: 'pass', maxError });
+    }
+    disposeTree(found);
   }
 }
 

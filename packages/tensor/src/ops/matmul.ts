@@ -99,7 +99,7 @@ export const matmulOp = defineOp<MatmulAttrs>({
   wgsl: ([a, b], attrs, [c], traits) => matmulWgsl({ ...plan(a!, b!, attrs), ...attrs }, a!, b!, c!, traits),
   vjp({ inputs: [a, b], attrs: { transposeA, transposeB }, grads: [g], wants }, o) {
     const { sharedB } = plan(a!, b!, { transposeA, transposeB });
-    const flat = (x: Tensor) => o.reshape(x, [-1, x.shape[x.shape.length - 1]!]);
+    const flat = (x: Tensor) => o.reshape(x, [sizeOf(x.shape.slice(0, -1)), x.shape[x.shape.length - 1]!]);
     const da = () => {
       const straight = o.matmul(g!, b!, { transposeB: !transposeB });
       return transposeA ? o.transpose(straight) : straight;

@@ -106,6 +106,7 @@ export const ropeOp = defineOp<RopeAttrs>({
       }),
     );
   },
+  constants: [1],
   saves: { inputs: [1, 2] },
   vjp: ({ inputs: [, table, positions], attrs, grads: [g] }) => [turn(g!, table!, positions!, { ...attrs, back: !attrs.back })],
   samples(g) {

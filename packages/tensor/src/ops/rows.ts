@@ -153,6 +153,8 @@ export const scatterRowsOp = defineOp<null>({
       { inputs: [g.f32([5, width]), given([4, -1, 0], [3], 'i32'), g.f32([3, width])], attrs: null },
       { inputs: [g.f32([5, 2, 3]), given([1, 2], [2, 1], 'i32'), g.f32([2, 1, 2, 3])], attrs: null },
       { inputs: [g.f32([5, 2]), given([], [0], 'i32'), g.f32([0, 2])], attrs: null },
+      // Of equal rows the last one counts.
+      { inputs: [g.f32([5, width]), given([3, 1, 3, -1, 3], [5], 'i32'), g.f32([5, width])], attrs: null },
     ];
   },
 });

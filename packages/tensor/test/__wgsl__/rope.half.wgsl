@@ -1,4 +1,4 @@
-struct Params { n: u32, H: u32, half: u32, P: u32 }
+struct Params { n: u32, H: u32, half: u32, P: u32, turn: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> table: array<f32>;
@@ -17,7 +17,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   if (position >= 0 && position < i32(p.P)) {
     let at = 2u * (u32(position) * p.half + i);
     c = table[at];
-    s = table[at + 1u];
+    s = p.turn * table[at + 1u];
   }
   let first = head * p.half * 2u + i;
   let second = first + p.half;

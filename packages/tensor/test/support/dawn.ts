@@ -1,6 +1,10 @@
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { createWebGPUDevice, type GpuLike, type WebGPUDevice, type WebGPUDeviceOptions } from '@unroll/tensor/webgpu';
+import { vi } from 'vitest';
+
+// Software drivers compile some shaders for seconds.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 60_000 });
 
 const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
 
