@@ -135,6 +135,16 @@ describe('chat from a pipe', () => {
     expect(await readFile(existing, 'utf8')).toBe('mine');
   });
 
+  it('sets the system prompt, and takes it away where no text follows', async () => {
+    const files = ['with.json', 'without.json'].map((name) => join(temporaryFolder(), name)) as [string, string];
+    const stdin = `/system 1+1=2\n/save ${files[0]}\n/system\n/save ${files[1]}\n`;
+    expect((await unroll(['chat', '--model', await templated()], { stdin })).code).toBe(0);
+    const [first, second] = await Promise.all(
+      files.map(async (file) => (JSON.parse(await readFile(file, 'utf8')) as { messages: unknown[] }).messages),
+    );
+    expect([first, second]).toEqual([[{ role: 'system', content: '1+1=2' }], []]);
+  });
+
   it('forgets on /clear and lists its commands on /help', async () => {
     const file = join(temporaryFolder(), 'saved.json');
     const { err } = await unroll(['chat'], { stdin: `1+1=\n/clear\n/help\n/save ${file}\n` });

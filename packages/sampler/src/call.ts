@@ -15,6 +15,8 @@ export interface Call {
   readonly exit?: ExitRule | undefined;
   /** (B, T, C) to start from; drawn by (seed, position, channel) when absent. Stays the caller's. */
   readonly start?: Tensor | undefined;
+  /** Recurrences that `start` has behind it, whose keys the cache holds; 0 when absent. */
+  readonly from?: number;
   /** Which columns' logits are wanted. The coda runs over all of them, whose keys later tokens read. */
   readonly readout: 'last' | 'all';
 }

@@ -118,7 +118,7 @@ export const acceleration = (options: ExitRuleOptions = {}): ExitRule =>
 /** |H_i - H_{i-1}| of the output distribution in nats, p + 1e-10 inside the logarithm; the first previous entropy is 100. Threshold 0.001. */
 export const entropyDiff = (options: ExitRuleOptions = {}): ExitRule =>
   rule('entropy-diff', 1e-3, options, (_, __, threshold) => {
-    let previous = 0;
+    let previous = 100;
     return {
       async check({ logits }) {
         const read = logits();

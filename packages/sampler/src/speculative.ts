@@ -1,4 +1,5 @@
-import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
+import { concat, OptionError, refuseUnknownOptions, type Tensor } from '@unroll/tensor';
+import type { Thought } from './call.js';
 import { disposeThought, type Produced, prefill, requestOf, type Strategy } from './plain.js';
 import type { Engine, Lane, Run } from './run.js';
 import { type Choice, chooseTokens, describeTokens } from './sampling.js';
@@ -15,12 +16,17 @@ export interface SpeculativeOptions {
    * greedy or sampled.
    */
   readonly threshold?: number;
+  /**
+   * Verification goes on from the drafts' states and keys instead of starting anew: their first recurrences are the same, so the text
+   * is too. Saves `draftRecurrences` per round and position, and gives up the token behind a fully accepted round.
+   */
+  readonly reuseDrafts?: boolean;
 }
 
 /** Throws OptionError. */
 export function parseSpeculative(who: string, options: SpeculativeOptions | undefined, depth: number): SpeculativeOptions | undefined {
   if (options === undefined) return undefined;
-  refuseUnknownOptions(`${who}: speculative`, options, ['draftRecurrences', 'lookahead', 'threshold']);
+  refuseUnknownOptions(`${who}: speculative`, options, ['draftRecurrences', 'lookahead', 'threshold', 'reuseDrafts']);
   const { draftRecurrences, lookahead, threshold } = options;
   if (!Number.isInteger(draftRecurrences) || draftRecurrences < 1 || draftRecurrences > depth) {
     throw new OptionError(
@@ -36,8 +42,8 @@ export function parseSpeculative(who: string, options: SpeculativeOptions | unde
   return options;
 }
 
-/** Drafts at small depth, one after the other, and rolls the cache back to where it was. */
-async function draft(engine: Engine, run: Run, lane: Lane, most: number): Promise<number[]> {
+/** Drafts at small depth, one after the other. `states` takes the states (1, 1, C) that they come from, for the caller to dispose. */
+async function draft(engine: Engine, run: Run, lane: Lane, most: number, states: Tensor[]): Promise<number[]> {
   const base = lane.tokens.length - 1;
   const drafts: number[] = [];
   while (drafts.length < most) {
@@ -50,11 +56,11 @@ async function draft(engine: Engine, run: Run, lane: Lane, most: number): Promis
       depth: run.speculative!.draftRecurrences,
       readout: 'last',
     });
-    const [choice] = await chooseTokens(thought.logits, [requestOf(lane, drafts)], run.sampling).finally(() => disposeThought(thought));
+    states.push(thought.state);
+    const [choice] = await chooseTokens(thought.logits, [requestOf(lane, drafts)], run.sampling).finally(() => thought.logits.dispose());
     drafts.push(choice!.token);
     if (run.stopTokens.has(choice!.token)) break;
   }
-  engine.cache.truncate(base, lane.sequence);
   return drafts;
 }
 
@@ -70,54 +76,65 @@ function countNear(judged: readonly Choice[], threshold: number): number {
  * text is that of plain decoding. When all drafts are right the last logits give one more token.
  */
 export async function* decodeSpeculatively(engine: Engine, run: Run, lane: Lane): Strategy {
-  const { cache, tally } = engine;
-  const { threshold, lookahead } = run.speculative!;
+  const { cache } = engine;
   const depth = run.depth(0);
   const prompt = await prefill(engine, run, [lane]);
   const [first] = await chooseTokens(prompt.logits, [requestOf(lane)], run.sampling).finally(() => disposeThought(prompt));
   yield { lane, ...first!, recurrences: depth, drafted: false };
   while (!lane.done) {
     const base = lane.tokens.length - 1;
-    const room = lane.limit - (lane.tokens.length - lane.promptLength);
-    const drafts = await draft(engine, run, lane, Math.min(lookahead, threshold === undefined ? room - 1 : room));
-    // The reference verifies no token behind the last draft when acceptance is approximate.
-    const tokens = [lane.tokens[base]!, ...drafts].slice(0, threshold === undefined ? drafts.length + 1 : drafts.length);
-    engine.signal?.throwIfAborted();
-    const verified = await think(engine, {
-      lanes: [lane],
-      tokens: Int32Array.from(tokens),
-      positions: Int32Array.from(tokens, (_, i) => base + i),
-      depth,
-      readout: 'all',
-    });
-    let accepted: number;
-    let choices: readonly Choice[];
-    try {
-      const requests = tokens.map((_, i) => requestOf(lane, drafts.slice(0, i)));
-      choices = await chooseTokens(verified.logits, requests, run.sampling);
-      if (threshold === undefined) {
-        const wrong = drafts.findIndex((token, i) => choices[i]!.token !== token);
-        accepted = wrong < 0 ? drafts.length : wrong;
-      } else {
-        const judged = await describeTokens(verified.logits, drafts, requests, Math.max(1, run.sampling.alternatives));
-        accepted = countNear(judged, threshold);
-        const plain = judged.map(({ alternatives, ...choice }) =>
-          run.sampling.alternatives > 0 ? { ...choice, alternatives: alternatives! } : choice,
-        );
-        choices = [...plain.slice(0, accepted), ...choices.slice(accepted)];
-      }
-    } finally {
-      disposeThought(verified);
-    }
-    tally.rounds++;
-    tally.drafted += drafts.length;
-    tally.accepted += accepted;
-    const produced = choices.slice(0, accepted + 1);
-    cache.truncate(base + produced.length, lane.sequence);
-    for (const [i, choice] of produced.entries()) {
+    const { choices, accepted } = await decodeRound(engine, run, lane);
+    cache.truncate(base + choices.length, lane.sequence);
+    for (const [i, choice] of choices.entries()) {
       const item: Produced = { lane, ...choice, recurrences: depth, drafted: i < accepted };
       yield item;
       if (lane.done) return;
     }
+  }
+}
+
+/** Drafts and verifies: the accepted drafts, and where one was wrong, or free, the token behind them. */
+async function decodeRound(engine: Engine, run: Run, lane: Lane): Promise<{ choices: readonly Choice[]; accepted: number }> {
+  const { cache, tally } = engine;
+  const { threshold, lookahead, draftRecurrences, reuseDrafts = false } = run.speculative!;
+  // The reference verifies no token behind the last draft; where drafts are reused, that one has not run.
+  const free = threshold === undefined && !reuseDrafts;
+  const base = lane.tokens.length - 1;
+  const room = lane.limit - (lane.tokens.length - lane.promptLength);
+  const states: Tensor[] = [];
+  let start: Tensor | undefined;
+  let verified: Thought | undefined;
+  try {
+    const drafts = await draft(engine, run, lane, Math.min(lookahead, free ? room - 1 : room), states);
+    const tokens = [lane.tokens[base]!, ...drafts].slice(0, free ? drafts.length + 1 : drafts.length);
+    engine.signal?.throwIfAborted();
+    if (reuseDrafts) start = concat(states, 1);
+    else cache.truncate(base, lane.sequence);
+    verified = await think(engine, {
+      lanes: [lane],
+      tokens: Int32Array.from(tokens),
+      positions: Int32Array.from(tokens, (_, i) => base + i),
+      depth: run.depth(0),
+      start,
+      from: reuseDrafts ? draftRecurrences : 0,
+      readout: 'all',
+    });
+    const requests = tokens.map((_, i) => requestOf(lane, drafts.slice(0, i)));
+    const choices = await chooseTokens(verified.logits, requests, run.sampling);
+    const judged =
+      threshold === undefined ? undefined : await describeTokens(verified.logits, drafts, requests, Math.max(1, run.sampling.alternatives));
+    const wrong = drafts.findIndex((token, i) => choices[i]!.token !== token);
+    const accepted = judged !== undefined ? countNear(judged, threshold!) : wrong < 0 ? drafts.length : wrong;
+    tally.rounds++;
+    tally.drafted += drafts.length;
+    tally.accepted += accepted;
+    const kept =
+      judged?.map(({ alternatives, ...choice }) => (run.sampling.alternatives > 0 ? { ...choice, alternatives: alternatives! } : choice)) ??
+      choices;
+    return { choices: [...kept.slice(0, accepted), ...choices.slice(accepted, accepted + 1)], accepted };
+  } finally {
+    for (const state of states) state.dispose();
+    start?.dispose();
+    disposeThought(verified);
   }
 }

@@ -11,7 +11,7 @@ export function think(engine: Engine, call: Call): Thought | Promise<Thought> {
     const { pass, e, state: start } = open(engine, call);
     try {
       let state = start;
-      for (let loop = 0; loop < call.depth; loop++) {
+      for (let loop = call.from ?? 0; loop < call.depth; loop++) {
         const next = tidy(device, () => recur(engine, e, state, loop, pass));
         if (state !== call.start && state !== next) state.dispose();
         state = next;

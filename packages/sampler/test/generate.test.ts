@@ -3,7 +3,7 @@ import { concat, slice, sub } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type GenerateOptions, generate, generateBatch, latentDiff, score, type TextCodec } from '../src/index.js';
+import { agreement, type GenerateOptions, generate, generateBatch, latentDiff, score, type TextCodec } from '../src/index.js';
 import { measureStates } from '../src/wavefront-freeze.js';
 import { all, run, tinyModel, tokensOf } from './support.js';
 
@@ -276,6 +276,27 @@ describe('score', () => {
     await expect(score({ model, continuation: [1] })).rejects.toThrow(/no token to score/);
     await expect(score({ model, continuation: 'ab' })).rejects.toThrow(/needs a tokenizer/);
     await expect(score({ model, continuation: [1, 99] })).rejects.toThrow(/token 99 is outside/);
+  });
+});
+
+describe('agreement', () => {
+  it('is the share of initial states that agree, and 1 from the zero state', async () => {
+    const options = { model, prompt: [1, 2], continuation: [3, 4, 5], recurrences: 2 };
+    const certain = await agreement({ ...options, initScale: 0, seeds: 3 });
+    expect(certain.every(({ agreement: share, deviation }) => (share === 0 || share === 1) && deviation < 1e-7)).toBe(true);
+    const seeds = [5, 6, 7, 8];
+    const scores = await Promise.all(seeds.map((seed) => score({ ...options, seed })));
+    const spread = await agreement({ ...options, seeds });
+    spread.forEach(({ token, agreement: share, meanLogprob }, i) => {
+      expect(token).toBe(options.continuation[i]);
+      expect(share).toBe(scores.filter(({ tokens }) => tokens[i]!.best).length / 4);
+      expect(meanLogprob).toBeCloseTo(
+        scores.reduce((sum, { tokens }) => sum + tokens[i]!.logprob / 4, 0),
+        6,
+      );
+    });
+    expect(spread.some(({ deviation }) => deviation > 1e-3)).toBe(true);
+    await expect(agreement({ ...options, seeds: 0 })).rejects.toThrow(/count from 1/);
   });
 });
 

@@ -27,16 +27,17 @@ describe('speculative decoding', () => {
           depth: fc.integer({ min: 2, max: 8 }),
           draft: fc.integer({ min: 1, max: 8 }),
           lookahead: fc.integer({ min: 1, max: 6 }),
+          reuseDrafts: fc.boolean(),
           maxNewTokens: fc.integer({ min: 1, max: 14 }),
         }),
         sampling,
         fc.constantFrom(undefined, 'full', 'latest', 'skip'),
-        async (seed, prompt, { depth, draft, lookahead, maxNewTokens }, how, policy) => {
+        async (seed, prompt, { depth, draft, lookahead, reuseDrafts, maxNewTokens }, how, policy) => {
           const model = tinyModel(device, seed % 5);
           const before = device.memory().buffers;
           const options = { model, prompt, seed, recurrences: depth, maxNewTokens, ...how };
           const plain = await run(options);
-          const speculative = { draftRecurrences: Math.min(draft, depth), lookahead };
+          const speculative = { draftRecurrences: Math.min(draft, depth), lookahead, reuseDrafts };
           const fast = await run({ ...options, speculative, ...(policy === undefined ? {} : { policy: parseKVPolicy(policy) }) });
           expect(tokensOf(fast)).toEqual(tokensOf(plain));
           expect(fast.map(({ logprob }) => logprob)).toEqual(plain.map(({ logprob }) => logprob));
@@ -69,6 +70,22 @@ describe('speculative decoding', () => {
     expect(items.map(({ drafted }) => drafted)).toEqual([false, true, true, true, true, false, true, true, true, true, false]);
     expect(items[10]!.report!.speculation).toEqual({ rounds: 2, drafted: 8, accepted: 8 });
     expect(items[10]!.report!.corePasses).toBe(4 + 8 * 4 + 2 * 4);
+    model.dispose();
+  });
+
+  it('reused drafts save their recurrences in the verification', async () => {
+    const model = tinyModel(device);
+    const options = { model, prompt: [1, 2], recurrences: 6, maxNewTokens: 9, temperature: 1 };
+    const items = await run({ ...options, speculative: { draftRecurrences: 6, lookahead: 4, reuseDrafts: true } });
+    expect(items[8]!.report).toMatchObject({ speculation: { rounds: 2, drafted: 8, accepted: 8 }, corePasses: 6 + 8 * 6 });
+    const loose = { draftRecurrences: 2, lookahead: 3, threshold: 0.5 };
+    const [anew, reused] = [
+      await run({ ...options, speculative: loose }),
+      await run({ ...options, speculative: { ...loose, reuseDrafts: true } }),
+    ];
+    expect(tokensOf(reused)).toEqual(tokensOf(anew));
+    const rounds = anew[8]!.report!.speculation!.rounds;
+    expect(anew[8]!.report!.corePasses - reused[8]!.report!.corePasses).toBe(2 * rounds);
     model.dispose();
   });
 

@@ -1,4 +1,4 @@
-import { exp4, loadTail, log4, madd, sigmoid4, storeTail, tanh4 } from './math';
+import { atan4, exp4, loadTail, log4, madd, sigmoid4, storeTail, tanh4 } from './math';
 
 // The codes are those of src/ops/elementwise.ts. `code` is a constant at every call of the loops, so that each loop holds one operation.
 
@@ -30,6 +30,7 @@ function unary4(code: i32, x: v128, p: f32, q: f32): v128 {
   }
   if (code == 12) return f32x4.max(x, f32x4.splat(0));
   if (code == 14) return sign4(x);
+  if (code == 15) return atan4(x);
   return madd(x, f32x4.splat(p), f32x4.splat(q));
 }
 
@@ -57,6 +58,7 @@ export function unary(code: i32, x: usize, y: usize, n: i32, p: f32, q: f32): vo
     case 12: unaryLoop(12, x, y, n, p, q); break;
     case 13: unaryLoop(13, x, y, n, p, q); break;
     case 14: unaryLoop(14, x, y, n, p, q); break;
+    case 15: unaryLoop(15, x, y, n, p, q); break;
     default: unreachable();
   }
 }

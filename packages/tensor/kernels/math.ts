@@ -123,3 +123,22 @@ export function tanh4(x: v128): v128 {
   const small = f32x4.add(f32x4.mul(f32x4.mul(p, z), a), a);
   return v128.or(v128.bitselect(small, big, f32x4.lt(a, f32x4.splat(0.625))), v128.and(x, i32x4.splat(0x80000000)));
 }
+
+/** atan in f32 (Cephes atanf). */
+@inline
+export function atan4(x: v128): v128 {
+  const one = f32x4.splat(1);
+  const a = f32x4.abs(x);
+  const large = f32x4.gt(a, f32x4.splat(2.414213562373095));
+  const middle = v128.andnot(f32x4.gt(a, f32x4.splat(0.414213562373095)), large);
+  let z = v128.bitselect(f32x4.div(f32x4.sub(a, one), f32x4.add(a, one)), a, middle);
+  z = v128.bitselect(f32x4.neg(f32x4.div(one, a)), z, large);
+  const start = v128.or(v128.and(large, f32x4.splat(1.5707963267948966)), v128.and(middle, f32x4.splat(0.7853981633974483)));
+  const w = f32x4.mul(z, z);
+  let p = f32x4.splat(8.05374449538e-2);
+  p = madd(p, w, f32x4.splat(-1.38776856032e-1));
+  p = madd(p, w, f32x4.splat(1.99777106478e-1));
+  p = madd(p, w, f32x4.splat(-3.33329491539e-1));
+  const y = f32x4.add(start, madd(f32x4.mul(p, w), z, z));
+  return v128.or(y, v128.and(x, i32x4.splat(0x80000000)));
+}

@@ -23,6 +23,7 @@ export {
   type AffineOptions,
   abs,
   affine,
+  atan,
   exp,
   gelu,
   log,

@@ -94,6 +94,7 @@ const unary = [
   'relu',
   'affine',
   'sign',
+  'atan',
 ];
 for (const name of unary) shown[name] = [[[f32(2, 8)], { scale: 1, shift: 0 }]];
 for (const name of ['add', 'sub', 'mul', 'div', 'maximum', 'minimum']) shown[name] = [[[f32(2, 8), f32(8)], null]];

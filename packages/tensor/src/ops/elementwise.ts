@@ -34,7 +34,8 @@ export type UnaryName =
   | 'gelu'
   | 'relu'
   | 'affine'
-  | 'sign';
+  | 'sign'
+  | 'atan';
 
 /** dL/dx of g = dL/dy, x, y and the attributes. */
 type UnaryVjp = (call: { g: Tensor; x: Tensor; y: Tensor; scale: number; o: Calculus }) => Tensor;
@@ -102,6 +103,13 @@ const unaryTable: Readonly<Record<UnaryName, UnaryRow>> = {
     wgsl: 'select(f32(v > 0.0) - f32(v < 0.0), v, is_nan(v))',
     uses: ['bits'],
     vjp: ({ g, o }) => o.affine(g, { scale: 0 }),
+  },
+  atan: {
+    f: Math.atan,
+    wgsl: 'atan_f(v)',
+    uses: ['atan'],
+    domain: [-9, 9],
+    vjp: ({ g, x, o }) => o.div(g, o.affine(o.square(x), { shift: 1 })),
   },
 };
 
@@ -196,6 +204,8 @@ export const sigmoid = unaryCall('sigmoid');
 export const silu = unaryCall('silu');
 /** Hyperbolic tangent. */
 export const tanh = unaryCall('tanh');
+/** Inverse tangent, in radians. */
+export const atan = unaryCall('atan');
 /** GELU in its tanh form. */
 export const gelu = unaryCall('gelu');
 /** 1, 0 or -1. */

@@ -89,6 +89,22 @@ fn is_nan(v: f32) -> bool { return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u
   return bitcast<f32>(bitcast<u32>(y) | (bitcast<u32>(v) & 0x80000000u));
 }`,
   },
+  atan: {
+    source: `fn atan_f(v: f32) -> f32 {
+  let a = abs(v);
+  let large = a > 2.414213562373095;
+  let middle = a > 0.414213562373095 && !large;
+  let z = select(select(a, (a - 1.0) / (a + 1.0), middle), -1.0 / a, large);
+  let start = select(select(0.0, 0.7853981633974483, middle), 1.5707963267948966, large);
+  let w = z * z;
+  var p = 8.05374449538e-2;
+  p = p * w - 1.38776856032e-1;
+  p = p * w + 1.99777106478e-1;
+  p = p * w - 3.33329491539e-1;
+  let y = start + (p * w * z + z);
+  return bitcast<f32>(bitcast<u32>(y) | (bitcast<u32>(v) & 0x80000000u));
+}`,
+  },
   extrema: {
     needs: ['bits'],
     source: `fn max_f(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, is_nan(b)), a, is_nan(a)); }
