@@ -1,3 +1,3 @@
 import { library } from '../../tooling/tsup/library.mjs';
 
-export default library(['src/index.ts']);
+export default library(['src/index.ts', 'src/optim.ts']);

@@ -10,6 +10,7 @@ export const ARROWS = /** @type {Record<string, string[]>} */ ({
   tensor: [],
   nn: ['tensor'],
   recurrent: ['nn', 'tensor'],
+  train: ['checkpoint', 'nn', 'recurrent', 'tensor'],
   sampler: ['tensor'],
   checkpoint: ['tensor'],
   tokenizer: [],

@@ -14,7 +14,7 @@ export const modelArgs = {
     valueHint: 'NAMES',
     description: 'fields of config.json to let pass although they are unknown, with commas',
   },
-  device: { type: 'string', valueHint: 'NAME', description: 'where to compute: cpu (default)' },
+  device: { type: 'string', valueHint: 'NAME', description: 'where to compute: cpu (default), webgpu, or auto, which measures both' },
 } as const satisfies ArgsDef;
 
 /** Flags that say how the initial state is made. */

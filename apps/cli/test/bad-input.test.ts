@@ -37,7 +37,7 @@ describe('bad flags', () => {
     [['generate', '1+1=', '--seed', '-1'], /--seed/],
     [['generate', '1+1=', '--seed', '1e300'], /--seed/],
     [['generate', '1+1=', '--init-scale', 'NaN'], /--init-scale/],
-    [['generate', '1+1=', '--device', 'abacus'], /--device must be cpu; got "abacus"/],
+    [['generate', '1+1=', '--device', 'abacus'], /--device must be cpu, webgpu, auto; got "abacus"/],
     [['generate', '1+1=', '--tokens', '1,2'], /not both/],
     [['generate', '--tokens', '1,x'], /--tokens .*got "x"/],
     [['generate', '--tokens', '99'], /token 99 is outside the vocabulary of 16/],

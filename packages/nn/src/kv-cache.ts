@@ -127,6 +127,11 @@ export class KVCache {
     return new Pass(this.device, batch, positions, (call, k, v, pass) => this.#store(call, k, v, pass, tables));
   }
 
+  /** Says that tokens of sequence b from a position on are decoded, not part of a prompt: the policy `last-only` keeps less of them. */
+  markDecoded(from: number, b = 0): void {
+    this.#table(b).decodeFrom = from;
+  }
+
   /** Forgets the positions from `length` on, in sequence b or in all. */
   truncate(length: number, b?: number): void {
     this.#alive();
@@ -142,6 +147,7 @@ export class KVCache {
     if (source === target) return;
     this.truncate(0, to);
     target.length = Math.min(length, source.length);
+    target.decodeFrom = source.decodeFrom;
     for (const { slot, position, row } of source.entries()) {
       if (position >= target.length) continue;
       target.claim(slot, position, () => row);
@@ -154,6 +160,7 @@ export class KVCache {
     this.#alive();
     const fork = this.#empty();
     const rows = new Map<number, number>();
+    for (const [b, table] of this.#tables.entries()) fork.#table(b).decodeFrom = table.decodeFrom;
     fork.#fill(
       this.#entries(),
       this.#tables.map((table) => table.length),
@@ -329,13 +336,15 @@ export class KVCache {
   ): { k: Tensor; v: Tensor; keyRows: Int32Array; width: number } {
     this.#alive();
     const loops = typeof call.loop === 'number' ? undefined : call.loop;
-    const slots = tables.map((_, i) =>
-      slotOf(this.policy, this.layers, { ...call, loop: loops === undefined ? (call.loop as number) : loops[i]! }),
-    );
+    const calls = tables.map((_, i) => ({ ...call, loop: loops === undefined ? (call.loop as number) : loops[i]! }));
+    const slots = calls.map((own) => slotOf(this.policy, this.layers, own));
     const T = pass.length;
     const writes = pass.positions.map((position, i) => {
       const row = Math.floor(i / T);
-      return position < 0 ? -1 : tables[row]!.claim(slots[row]!, position, this.#own);
+      if (position < 0) return -1;
+      const table = tables[row]!;
+      const slot = position < table.decodeFrom ? slots[row]! : slotOf(this.policy, this.layers, calls[row]!, true);
+      return table.claim(slot, position, this.#own);
     });
     this.#reserve(this.#rows);
     const rows = this.device.tensor(writes, [tables.length, T], { memory: 'kv' });

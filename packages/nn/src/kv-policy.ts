@@ -32,9 +32,11 @@ export type Compression =
  * - `own`: x; every token must have it, so all tokens need the same depth;
  * - `latest`: the deepest slot <= x of the same layer that the token has;
  * - `always-last`: the deepest slot of the same layer, even deeper than x;
- * - `skip`: x; tokens without it are not seen.
+ * - `skip`: x; tokens without it are not seen;
+ * - `last-only`: x where the token has it, else its deepest slot of the same layer. Tokens that are decoded keep one loop's slots, in
+ *   which the deepest loop is left; prompts keep their own (the rule of Ouro, arXiv 2510.25741). Not with compression.
  */
-export type Lookup = 'own' | 'latest' | 'always-last' | 'skip';
+export type Lookup = 'own' | 'latest' | 'always-last' | 'skip' | 'last-only';
 
 export interface KVPolicy {
   readonly lookup: Lookup;
@@ -63,7 +65,7 @@ export function defaultPolicy(use: CacheUse, counts: LayerCounts): KVPolicy {
 export function policyRefusal(policy: KVPolicy, counts: LayerCounts, use: CacheUse): string | undefined {
   const { lookup, compression } = policy;
   if (use === 'parallel') {
-    if (lookup !== 'always-last' && compression.kind === 'all') return undefined;
+    if (lookup !== 'always-last' && lookup !== 'last-only' && compression.kind === 'all') return undefined;
     return 'loops overwrite, or read past, the keys of other loops, so a token that runs beside its predecessors reads other keys than one that runs behind them; use full, latest or skip without compression';
   }
   const oneLoop = compression.kind === 'modulo' && compression.calls === counts.core;
@@ -73,10 +75,14 @@ export function policyRefusal(policy: KVPolicy, counts: LayerCounts, use: CacheU
 
 const anchorLoops = 8;
 
-/** Slot of a layer call: prelude 0.., core from `counts.prelude` on, coda negative. The source of the rules is the model's published cache. */
-export function slotOf(policy: KVPolicy, counts: LayerCounts, call: LayerCall & { readonly loop: number }): number {
+/**
+ * Slot of a layer call: prelude 0.., core from `counts.prelude` on, coda negative. The source of the rules is the model's published cache.
+ * `decode` says that the call is for one new token behind a prompt.
+ */
+export function slotOf(policy: KVPolicy, counts: LayerCounts, call: LayerCall & { readonly loop: number }, decode = false): number {
   if (call.part === 'prelude') return call.layer;
   if (call.part === 'coda') return -1 - call.layer;
+  if (decode && policy.lookup === 'last-only') return counts.prelude + call.layer;
   const number = call.loop * counts.core + call.layer;
   const { compression } = policy;
   switch (compression.kind) {
@@ -94,6 +100,11 @@ export function slotOf(policy: KVPolicy, counts: LayerCounts, call: LayerCall & 
 /** Throws OptionError when a policy cannot work for a model with these layers. */
 export function checkPolicy(policy: KVPolicy, counts: LayerCounts): void {
   const { compression } = policy;
+  if (policy.lookup === 'last-only' && compression.kind !== 'all') {
+    throw new OptionError(
+      "KV policy: last-only cannot be combined with compression: decoded tokens keep one loop's slots already, and prompts must keep their own",
+    );
+  }
   if (compression.kind !== 'modulo' && compression.kind !== 'div') return;
   const { calls } = compression;
   if (!Number.isInteger(calls) || calls < 1)
@@ -106,16 +117,18 @@ export function checkPolicy(policy: KVPolicy, counts: LayerCounts): void {
 }
 
 /**
- * Reads the reference's names: `full`, `latest-m4`, `available-m4`, `always-last-m4`, `skip`, each alone or followed by
+ * Reads the reference's names: `full`, `latest-m4`, `available-m4`, `always-last-m4`, `skip`, and `last-only`, each alone or followed by
  * `-compress-sN`, `-compress-rN` or `-compress-anchor`; `compress-...` alone reads its own slot. The number after `m` is ignored:
  * it is the core's layer count, which the model knows. Throws OptionError for any other name.
  */
 export function parseKVPolicy(name: string): KVPolicy {
   const match =
-    /^(?:(full|skip|(?:latest|available|always-last)(?:-m\d+)?)(?:-(?=compress)|$))?(?:compress-(?:([sr])(\d+)|(anchor)\d*))?$/.exec(name);
+    /^(?:(full|skip|last-only|(?:latest|available|always-last)(?:-m\d+)?)(?:-(?=compress)|$))?(?:compress-(?:([sr])(\d+)|(anchor)\d*))?$/.exec(
+      name,
+    );
   if (match === null || name === '') {
     throw new OptionError(
-      `unknown KV policy "${name}"; use full, latest, available, always-last or skip, with -compress-sN, -compress-rN or -compress-anchor behind it or alone`,
+      `unknown KV policy "${name}"; use full, latest, available, always-last, skip or last-only, with -compress-sN, -compress-rN or -compress-anchor behind it or alone`,
     );
   }
   const [, lookup = 'full', kind, calls, anchor] = match;
@@ -132,6 +145,7 @@ export function parseKVPolicy(name: string): KVPolicy {
     available: 'latest',
     'always-last': 'always-last',
     skip: 'skip',
+    'last-only': 'last-only',
   };
   return { lookup: lookups[base]!, compression };
 }

@@ -4,6 +4,8 @@ import type { LayerCounts, Lookup } from './kv-policy.js';
 /** The pool rows of one sequence: for each slot, the row of each position, -1 where the token never wrote that slot. */
 export class KeyTable {
   length = 0;
+  /** Tokens from this position on are decoded, those before it are the prompt. */
+  decodeFrom = Number.POSITIVE_INFINITY;
   readonly #rows = new Map<number, Int32Array>();
 
   constructor(readonly layers: LayerCounts) {}
@@ -72,8 +74,10 @@ export class KeyTable {
       }
       return;
     }
+    const deepest = core && lookup === 'last-only' ? this.#sameLayer(slot, Number.POSITIVE_INFINITY) : [];
     for (let p = 0; p < this.length; p++) {
-      const row = own?.[p] ?? -1;
+      let row = own?.[p] ?? -1;
+      for (let i = 0; row < 0 && i < deepest.length; i++) row = deepest[i]![p] ?? -1;
       if (row < 0 && !(core && lookup === 'skip')) {
         throw new UnrollError(
           `KVCache: the token at position ${p} has no keys in slot ${slot}: its depth was smaller; the policy "full" needs one depth for all tokens, use latest, always-last or skip`,

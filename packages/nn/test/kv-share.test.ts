@@ -128,6 +128,42 @@ it('load refuses what was saved from another kind of cache, and damaged content'
   cache.dispose();
 });
 
+it('last-only: prompts keep each loop, decoded tokens the deepest alone', async () => {
+  const cache = new KVCache({ device, layers, kvHeads: 1, headDim: 2, contextLength: 64, policy: parseKVPolicy('last-only') });
+  cache.markDecoded(1);
+  const token = async (position: number, depth: number, ask: number) => {
+    const pass = cache.begin(Int32Array.of(position));
+    let seen: number[] = [];
+    for (let loop = 0; loop < depth; loop++) {
+      const value = device.tensor([10 * position + loop, 0], [1, 1, 1, 2]);
+      const view = pass.keys({ part: 'core', loop, layer: 0 }, value, value);
+      const [rows, pool] = [await view.keyRows.data(), await view.k.data()];
+      if (loop === ask) seen = Array.from(rows, (row) => pool[2 * row]!);
+      for (const tensor of [value, view.keyRows]) tensor.dispose();
+    }
+    pass.dispose();
+    return seen;
+  };
+  expect(await token(0, 3, 2)).toEqual([2]);
+  // The prompt token gives each loop its own keys; the decoded one at its loop so far, then its deepest.
+  expect(await token(1, 4, 1)).toEqual([1, 11]);
+  expect(await token(2, 3, 0)).toEqual([0, 13, 20]);
+  expect(await token(3, 5, 4)).toEqual([2, 13, 22, 34]);
+  expect(cache.usage()).toMatchObject({ slots: 3, logicalBytes: (3 + 1 + 1 + 1) * 2 * 2 * 4 });
+  cache.dispose();
+  expect(
+    () =>
+      new KVCache({
+        device,
+        layers,
+        kvHeads: 1,
+        headDim: 2,
+        contextLength: 8,
+        policy: { lookup: 'last-only', compression: { kind: 'anchor' } },
+      }),
+  ).toThrow(/cannot be combined with compression/);
+});
+
 describe('what a policy can serve', () => {
   const counts = { prelude: 2, core: 4, coda: 2 };
   it.each([
@@ -135,6 +171,7 @@ describe('what a policy can serve', () => {
     ['latest', true, true],
     ['skip', true, true],
     ['always-last', true, false],
+    ['last-only', true, false],
     ['compress-s4', true, false],
     ['compress-s8', false, false],
     ['compress-r4', false, false],

@@ -13,3 +13,4 @@ export {
   type RecurrentParams,
   type TensorSource,
 } from './params.js';
+export { ignoreTarget, type TrainingBatch, type TrainingDepth, type TrainingLossOptions, trainingLoss } from './training.js';

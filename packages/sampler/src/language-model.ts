@@ -43,6 +43,8 @@ export interface ModelCache<P extends ModelPass = ModelPass> {
   /** Opens a pass over new tokens of some sequences, or of all: positions (B, T), -1 for padding. */
   begin(positions: Int32Array, sequences?: readonly number[]): P;
   truncate(length: number, sequence?: number): void;
+  /** Says that tokens from a position on are decoded, not part of a prompt: a policy may keep less of them. */
+  markDecoded(from: number, sequence?: number): void;
   /** Why this cache cannot serve a use; undefined when it can. */
   refusal(use: CacheUse): string | undefined;
   /** Makes sequence `to` equal to `from`, up to `length` tokens. */

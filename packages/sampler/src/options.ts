@@ -65,7 +65,7 @@ export interface CommonOptions {
   readonly initScale?: number;
   /**
    * Prompt tokens per forward pass. The text does not depend on it, but where the KV policy reads beyond a loop's own keys
-   * (`always-last`, compression), or where the prompt exits early: each pass decides for itself, and the default is one.
+   * (`always-last`, `last-only`, compression), or where the prompt exits early: each pass decides for itself, and the default is one.
    */
   readonly prefillChunk?: number;
   /** Which keys are kept and read; whatever the model's caches understand. Not with `cache`, which has its own. */

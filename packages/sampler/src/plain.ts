@@ -36,6 +36,7 @@ export function disposeThought(thought: Thought | undefined): void {
  */
 export async function prefill(engine: Engine, run: Run, lanes: readonly Lane[]): Promise<Thought> {
   const { cache } = engine;
+  for (const lane of lanes) cache.markDecoded(lane.promptLength, lane.sequence);
   const have = lanes.map((lane) => cache.length(lane.sequence));
   const T = Math.max(...lanes.map((lane, i) => lane.promptLength - have[i]!));
   const exit = run.exit?.inPrefill === true ? run.exit : undefined;

@@ -220,6 +220,7 @@ export class Scheduler {
         last: undefined,
         failure: undefined,
       };
+      this.#cache.markDecoded(prompt.length, lane.sequence);
       this.#jobs.push(waiting.job);
     }
   }

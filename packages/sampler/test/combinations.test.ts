@@ -18,7 +18,17 @@ const features: Record<string, Partial<CommonOptions>> = {
   'approximate speculation': { speculative: { draftRecurrences: 1, lookahead: 2, threshold: 0.5 } },
   wavefront: { wavefront: { freeze: 'fixed' } },
 };
-const policies = ['full', 'latest', 'skip', 'always-last', 'compress-s2', 'latest-compress-s4', 'compress-r2', 'compress-anchor'];
+const policies = [
+  'full',
+  'latest',
+  'skip',
+  'always-last',
+  'last-only',
+  'compress-s2',
+  'latest-compress-s4',
+  'compress-r2',
+  'compress-anchor',
+];
 const base = { model, maxNewTokens: 4, recurrences: 3, stopTokens: [] };
 
 async function outcome(work: () => Promise<unknown[]>): Promise<string> {

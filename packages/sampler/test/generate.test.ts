@@ -2,10 +2,13 @@ import { parseKVPolicy } from '@unroll/nn';
 import { concat, slice, sub } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { agreement, type GenerateOptions, generate, generateBatch, latentDiff, score, type TextCodec } from '../src/index.js';
 import { measureStates } from '../src/wavefront-freeze.js';
 import { all, run, tinyModel, tokensOf } from './support.js';
+
+// Many runs on a machine that may be busy.
+vi.setConfig({ testTimeout: 120_000 });
 
 const device = createCpuDevice();
 const model = tinyModel(device, 11);

@@ -1,9 +1,12 @@
 import { parseKVPolicy } from '@unroll/nn';
 import type { RecurrentModel } from '@unroll/recurrent';
 import { createCpuDevice } from '@unroll/tensor/cpu';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { type CommonOptions, exitRule, type FreezeRule } from '../src/index.js';
 import { type ExpectedGeneration, fixtureNames, haveFixtures, loadFixture, readExpected, run, tokensOf } from './support.js';
+
+// Many runs on a machine that may be busy.
+vi.setConfig({ testTimeout: 120_000 });
 
 // The reference's generations, from the zero state, greedy, 16 new tokens. Tokens, steps and counts must be exact.
 

@@ -1,9 +1,12 @@
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { candidates, keepCandidates } from '../src/filters.js';
 import { applyPenalties, type LogitsProcessor } from '../src/penalties.js';
 import { chooseTokens, type Request, type SamplingOptions } from '../src/sampling.js';
+
+// Many runs on a machine that may be busy.
+vi.setConfig({ testTimeout: 120_000 });
 
 const device = createCpuDevice();
 afterAll(() => device.dispose());

@@ -1,9 +1,12 @@
 import { parseKVPolicy } from '@unroll/nn';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type GeneratedToken, kl, latentDiff, type RequestOptions, Scheduler } from '../src/index.js';
 import { all, run, tinyModel, tokensOf } from './support.js';
+
+// Many runs on a machine that may be busy.
+vi.setConfig({ testTimeout: 120_000 });
 
 const device = createCpuDevice();
 const model = tinyModel(device, 31);

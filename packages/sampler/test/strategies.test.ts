@@ -1,9 +1,12 @@
 import { parseKVPolicy } from '@unroll/nn';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { acceleration, argmaxStability, cosine, customExit, entropyDiff, generateBatch, kl, latentDiff, minpKl } from '../src/index.js';
 import { all, run, tinyModel, tokensOf } from './support.js';
+
+// Many runs on a machine that may be busy.
+vi.setConfig({ testTimeout: 120_000 });
 
 const device = createCpuDevice();
 afterAll(() => device.dispose());
@@ -177,6 +180,7 @@ describe('batch', () => {
     { recurrences: (index: number) => 1 + (index % 4) },
     { policy: parseKVPolicy('compress-s2') },
     { exit: argmaxStability({ threshold: 2 }), policy: parseKVPolicy('always-last') },
+    { policy: parseKVPolicy('last-only') },
   );
 
   it('gives each prompt the text it has alone, bit for bit', async () => {

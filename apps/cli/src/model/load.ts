@@ -3,10 +3,12 @@ import { ConfigError, loadRecurrentModel, parseRecurrentConfig, type RecurrentCo
 import type { Device } from '@unroll/tensor';
 import { parseTokenizer, type Tokenizer } from '@unroll/tokenizer';
 import { type Flags, readText } from '../args.js';
-import { CommandError, UsageError } from '../errors.js';
+import { CommandError } from '../errors.js';
 import type { Io } from '../io.js';
 import { createProgress } from '../progress.js';
 import { bytes } from '../style.js';
+import { placeModel } from './choose.js';
+import { parseDeviceName } from './device.js';
 import { findModel, type ModelFiles, readJson, readJsonIfThere } from './files.js';
 
 /** A checkpoint with everything but the weights read. */
@@ -42,13 +44,6 @@ export function modelChoice(flags: Flags): ModelChoice {
     allowUnknown: readText(flags, 'allow-unknown')?.split(','),
     device: readText(flags, 'device'),
   };
-}
-
-/** The device that a flag names. Throws UsageError. */
-export async function openDevice(name = 'cpu'): Promise<Device> {
-  if (name !== 'cpu') throw new UsageError(`--device must be cpu; got "${name}"`);
-  const { createCpuDevice } = await import('@unroll/tensor/cpu');
-  return createCpuDevice();
 }
 
 function parseConfig(files: ModelFiles, json: unknown, allowUnknown: readonly string[] | undefined): RecurrentConfig {
@@ -90,35 +85,35 @@ const SHOW_PROGRESS_FROM = 100e6;
 
 /** Opens a checkpoint and puts its weights on a device. Throws the errors of the packages, CommandError and UsageError. */
 export async function loadModel(choice: ModelChoice, io: Io): Promise<LoadedModel> {
-  const device = await openDevice(choice.device);
-  let opened: OpenedModel | undefined;
+  const name = parseDeviceName(choice.device);
+  const opened = await openModel(choice);
+  const { checkpoint, configJson } = opened;
   const progress = createProgress(io);
-  try {
-    opened = await openModel(choice);
-    const { checkpoint, configJson } = opened;
-    const large = checkpoint.totalBytes >= SHOW_PROGRESS_FROM;
-    const model = await loadRecurrentModel({
+  const large = checkpoint.totalBytes >= SHOW_PROGRESS_FROM;
+  const load = (device: Device): Promise<RecurrentModel> =>
+    loadRecurrentModel({
       device,
       config: configJson,
       weights: checkpoint,
       ...(choice.allowUnknown === undefined ? {} : { allowUnknown: choice.allowUnknown }),
       onProgress: ({ loaded, total }) => {
-        if (large) progress.update(loaded / total, `loading ${opened?.name} (${bytes(checkpoint.totalBytes)})`);
+        if (large) progress.update(loaded / total, `loading ${opened.name} (${bytes(checkpoint.totalBytes)})`);
       },
     });
+  try {
+    const placed = await placeModel(name, load, io);
     return {
       ...opened,
-      device,
-      model,
+      device: placed.device,
+      model: placed.model,
       async dispose() {
-        model.dispose();
-        device.dispose();
+        placed.model.dispose();
         await checkpoint.close();
+        await placed.close();
       },
     };
   } catch (error) {
-    device.dispose();
-    await opened?.checkpoint.close();
+    await checkpoint.close();
     throw error;
   } finally {
     progress.done();

@@ -1,0 +1,54 @@
+import { add, affine, assign, copy, disposeTree, forEachTensor, OptionError, type Tensor, tidy } from '@unroll/tensor';
+
+/** An exponential moving average of a tree of parameters: average = decay average + (1 - decay) parameter. It owns its tensors. */
+export class Ema {
+  /** Parameter path -> average; begins as the parameters are. */
+  readonly averages: Readonly<Record<string, Tensor>>;
+  readonly #params = new Map<string, Tensor>();
+
+  constructor(
+    params: unknown,
+    readonly decay: number,
+  ) {
+    if (!(decay >= 0 && decay < 1)) throw new OptionError(`Ema: decay must be from 0 to below 1; got ${decay}`);
+    const averages: Record<string, Tensor> = {};
+    forEachTensor(params, (param, path) => {
+      this.#params.set(path, param);
+      averages[path] = param.device.zeros(param.shape, { memory: 'weights' });
+      assign(averages[path], param);
+    });
+    this.averages = averages;
+  }
+
+  update(): void {
+    for (const [path, param] of this.#params) {
+      const average = this.averages[path]!;
+      tidy(param.device, () => assign(average, add(affine(average, { scale: this.decay }), affine(param, { scale: 1 - this.decay }))));
+    }
+  }
+
+  /** Runs `f` with the averages in place of the parameters, and puts these back. */
+  async swapped<R>(f: () => Promise<R>): Promise<R> {
+    const saved = new Map<string, Tensor>();
+    for (const [path, param] of this.#params) {
+      saved.set(path, copy(param));
+      assign(param, this.averages[path]!);
+    }
+    try {
+      return await f();
+    } finally {
+      for (const [path, param] of this.#params) {
+        assign(param, saved.get(path)!);
+        saved.get(path)!.dispose();
+      }
+    }
+  }
+
+  dispose(): void {
+    disposeTree(this.averages);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
