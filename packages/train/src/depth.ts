@@ -34,8 +34,10 @@ export function checkDepth(config: DepthConfig): void {
   if (!(limit >= mean && limit <= 65536)) throw new OptionError(`depth: limit must be from the mean ${mean} to 65536; got ${limit}`);
   if (curriculum === undefined) return;
   refuseUnknownOptions('depth.curriculum', curriculum, ['steps', 'shape']);
-  if (!Number.isInteger(curriculum.steps) || curriculum.steps < 1) throw new OptionError(`depth.curriculum: steps must be a whole number from 1; got ${curriculum.steps}`);
-  if (curriculum.shape !== 'linear' && curriculum.shape !== 'sqrt') throw new OptionError(`depth.curriculum: shape must be linear or sqrt; got ${curriculum.shape}`);
+  if (!Number.isInteger(curriculum.steps) || curriculum.steps < 1)
+    throw new OptionError(`depth.curriculum: steps must be a whole number from 1; got ${curriculum.steps}`);
+  if (curriculum.shape !== 'linear' && curriculum.shape !== 'sqrt')
+    throw new OptionError(`depth.curriculum: shape must be linear or sqrt; got ${curriculum.shape}`);
 }
 
 function meanAt({ mean, curriculum }: DepthConfig, step: number): number {

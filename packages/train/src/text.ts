@@ -13,7 +13,8 @@ export const padToken = characters.length;
 export function encodeText(text: string): number[] {
   return Array.from(text, (character) => {
     const token = characters.indexOf(character);
-    if (token < 0) throw new OptionError(`encodeText: the tasks have no character ${JSON.stringify(character)}; they use ${JSON.stringify(characters)}`);
+    if (token < 0)
+      throw new OptionError(`encodeText: the tasks have no character ${JSON.stringify(character)}; they use ${JSON.stringify(characters)}`);
     return token;
   });
 }
@@ -44,8 +45,24 @@ export function tokenizerFiles(contextLength: number): Readonly<Record<string, u
     merges: [],
   };
   return {
-    'tokenizer.json': { version: '1.0', truncation: null, padding: null, added_tokens: special, normalizer: null, pre_tokenizer: byteLevel, post_processor: null, decoder: byteLevel, model },
-    'tokenizer_config.json': { tokenizer_class: 'PreTrainedTokenizerFast', pad_token: padding, eos_token: '\n', clean_up_tokenization_spaces: false, model_max_length: contextLength },
+    'tokenizer.json': {
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      added_tokens: special,
+      normalizer: null,
+      pre_tokenizer: byteLevel,
+      post_processor: null,
+      decoder: byteLevel,
+      model,
+    },
+    'tokenizer_config.json': {
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      pad_token: padding,
+      eos_token: '\n',
+      clean_up_tokenization_spaces: false,
+      model_max_length: contextLength,
+    },
     'generation_config.json': { eos_token_id: endToken, pad_token_id: padToken, do_sample: false, max_new_tokens: 12 },
   };
 }

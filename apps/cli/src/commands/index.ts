@@ -11,5 +11,6 @@ export const commands: Readonly<Record<string, Entry>> = {
   chat: { description: 'talk with a model', load: () => import('./chat.js') },
   inspect: { description: 'parameters, cost by depth and tensors of a checkpoint', load: () => import('./inspect.js') },
   eval: { description: 'exact-match accuracy on a file of problems, by depth', load: () => import('./eval.js') },
+  train: { description: 'train a model from a config file', load: () => import('./train.js') },
   parity: { description: "compare with a reference implementation's recorded outputs", load: () => import('./parity.js') },
 };

@@ -63,4 +63,6 @@ export const permutation: Task = {
 };
 
 /** Every task by name. */
-export const tasks: Readonly<Record<string, Task>> = Object.fromEntries([addition, parity, pointer, permutation].map((task) => [task.name, task]));
+export const tasks: Readonly<Record<string, Task>> = Object.fromEntries(
+  [addition, parity, pointer, permutation].map((task) => [task.name, task]),
+);

@@ -1,0 +1,178 @@
+import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { openSafetensors, writeSafetensors } from '@unroll/checkpoint';
+import { fileSink, fileSource } from '@unroll/checkpoint/node';
+import { forEachTensor } from '@unroll/tensor';
+import {
+  lossByDepth,
+  measureStates,
+  parseTrainingConfig,
+  resumeTraining,
+  saveTraining,
+  Trainer,
+  type TrainingConfig,
+  tokenizerFiles,
+} from '@unroll/train';
+import { type Flags, readText, readWhole } from '../args.js';
+import type { Command } from '../command.js';
+import { CommandError, EXIT } from '../errors.js';
+import type { Io } from '../io.js';
+import { openDevice } from '../model/load.js';
+import { createProgress } from '../progress.js';
+
+const STATE_FILE = 'training.safetensors';
+const LOG_FILE = 'log.jsonl';
+const DEFAULT_SAVE_SECONDS = 600;
+const DEFAULT_EVAL_STEPS = 200;
+const DEFAULT_EVAL_PROBLEMS = 128;
+
+export const command: Command = {
+  name: 'train',
+  description: 'train a model from a config file; goes on where an earlier run in the folder ended',
+  args: {
+    config: { type: 'positional', required: true, description: 'JSON file: model, tasks, depth, schedule, optimizer, seed, steps' },
+    out: { type: 'string', valueHint: 'DIR', short: 'o', description: 'folder of the run: state, log and the model so far (default: run)' },
+    steps: { type: 'string', valueHint: 'N', description: 'stop after this step (default: what the config says)' },
+    'save-every': { type: 'string', valueHint: 'S', description: `seconds between saves (default: ${DEFAULT_SAVE_SECONDS})` },
+    'eval-every': {
+      type: 'string',
+      valueHint: 'N',
+      description: `steps between measurements on held-out problems (default: ${DEFAULT_EVAL_STEPS})`,
+    },
+    'eval-problems': {
+      type: 'string',
+      valueHint: 'N',
+      description: `held-out problems in a measurement (default: ${DEFAULT_EVAL_PROBLEMS})`,
+    },
+    device: { type: 'string', valueHint: 'NAME', description: 'where to compute: cpu (default)' },
+  },
+  notes: [
+    `OUT/${STATE_FILE} is all that a run goes on from; OUT/${LOG_FILE} has one JSON object a step; OUT/model is a checkpoint that the other commands take.`,
+    'A run that is killed and started again has, on the same machine, the same weights bit for bit as one that ran through.',
+  ],
+  examples: ['unroll train recipe.json --out runs/first', 'unroll eval problems.jsonl --model runs/first/model --depths 1,4,16'],
+  run,
+};
+
+async function readConfig(path: string): Promise<TrainingConfig> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new CommandError(
+      error.code === 'ENOENT'
+        ? `there is no file "${path}"; train takes a JSON file with the run's config`
+        : `"${path}" cannot be read: ${error.message}`,
+    );
+  });
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new CommandError(`"${path}" is not JSON: ${(error as Error).message}`);
+  }
+  return parseTrainingConfig(json);
+}
+
+/** Drops what a killed run logged after its last save: those steps come again. */
+async function trimLog(path: string, lastStep: number): Promise<void> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '';
+    throw error;
+  });
+  const kept = text.split('\n').filter((line) => {
+    try {
+      return line !== '' && (JSON.parse(line) as { step: number }).step <= lastStep;
+    } catch {
+      // A line that was cut off in the middle belongs to a step after the last save.
+      return false;
+    }
+  });
+  await writeFile(path, kept.map((line) => `${line}\n`).join(''));
+}
+
+/** Writes the model so far as a checkpoint folder. */
+async function exportModel(folder: string, trainer: Trainer): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const weights: Parameters<typeof writeSafetensors>[1] extends Iterable<infer T> ? T[] : never = [];
+  forEachTensor(trainer.model.params, (tensor, name) => {
+    const bytes = async () => new Uint8Array((await tensor.data()).buffer);
+    weights.push({ name, dtype: 'F32', shape: tensor.shape, bytes });
+  });
+  const files = { 'config.json': trainer.config.model, ...tokenizerFiles(trainer.model.contextLength) };
+  for (const [name, json] of Object.entries(files)) await writeFile(join(folder, name), `${JSON.stringify(json, null, 1)}\n`);
+  await writeSafetensors(await fileSink(join(folder, 'model.safetensors')), weights);
+}
+
+async function resume(path: string, trainer: Trainer): Promise<boolean> {
+  let source: Awaited<ReturnType<typeof fileSource>>;
+  try {
+    source = await fileSource(path);
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'missing-file') return false;
+    throw error;
+  }
+  const file = await openSafetensors(source);
+  try {
+    await resumeTraining(file, trainer);
+    return true;
+  } finally {
+    await file.close();
+  }
+}
+
+async function run(flags: Flags, io: Io): Promise<number> {
+  const config = await readConfig(readText(flags, 'config')!);
+  const out = readText(flags, 'out') ?? 'run';
+  const last = readWhole(flags, 'steps', 1) ?? config.steps;
+  const saveMs = 1000 * (readWhole(flags, 'save-every', 1) ?? DEFAULT_SAVE_SECONDS);
+  const evalEvery = readWhole(flags, 'eval-every', 1) ?? DEFAULT_EVAL_STEPS;
+  const evalProblems = readWhole(flags, 'eval-problems', 1, 4096) ?? DEFAULT_EVAL_PROBLEMS;
+  const device = await openDevice(readText(flags, 'device'));
+  const progress = createProgress(io);
+  let trainer: Trainer | undefined;
+  let stopped = false;
+  const release = io.onInterrupt(() => {
+    stopped = true;
+  });
+  try {
+    trainer = new Trainer(device, config);
+    await mkdir(out, { recursive: true });
+    const state = join(out, STATE_FILE);
+    const log = join(out, LOG_FILE);
+    if (await resume(state, trainer)) io.stderr.write(`going on after step ${trainer.step} of ${state}\n`);
+    await trimLog(log, trainer.step);
+    const save = async (now: Trainer) => {
+      await saveTraining(await fileSink(state), now);
+      await exportModel(join(out, 'model'), now);
+    };
+    const validation = trainer.validation(evalProblems);
+    const { mean } = config.depth;
+    const depths = [...new Set([1, 2, 4, 8, 16, 32].filter((depth) => depth <= 2 * mean))];
+    let saved = performance.now();
+    while (trainer.step < last && !stopped) {
+      const begun = performance.now();
+      const result = await trainer.train();
+      const seconds = (performance.now() - begun) / 1000;
+      const line: Record<string, unknown> = { ...result, tokensPerSecond: Math.round(result.tokens / seconds) };
+      if (result.step % evalEvery === 0 || result.step === last) {
+        const losses = await lossByDepth(trainer.model, validation, depths, () => io.breathe());
+        line.validation = Object.fromEntries(losses.map(({ depth, loss }) => [depth, loss]));
+        line.states = await measureStates(trainer.model, validation, Math.ceil(mean));
+      }
+      await appendFile(log, `${JSON.stringify(line)}\n`);
+      progress.update(result.step / last, `step ${result.step}, loss ${result.loss.toFixed(3)}, ${String(line.tokensPerSecond)} tokens/s`);
+      await io.breathe();
+      if (performance.now() - saved >= saveMs) {
+        await save(trainer);
+        saved = performance.now();
+      }
+    }
+    progress.done();
+    await save(trainer);
+    io.stdout.write(`${stopped ? 'stopped' : 'done'} after step ${trainer.step}; the model is in ${join(out, 'model')}\n`);
+    return EXIT.ok;
+  } finally {
+    release();
+    progress.done();
+    trainer?.dispose();
+    device.dispose();
+  }
+}

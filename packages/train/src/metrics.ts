@@ -1,0 +1,83 @@
+import { uncachedPass } from '@unroll/nn';
+import { type RecurrentModel, type TrainingBatch, trainingLoss } from '@unroll/recurrent';
+import { type Tensor, tidy } from '@unroll/tensor';
+
+/** How the states of a batch's tokens look after r recurrences. */
+export interface StateMetrics {
+  /** Mean cosine between the centred states of different tokens; towards 1 the states collapse into one. */
+  readonly correlation: number;
+  /** Mean of |s_r - s_{r-1}| / |s_r|. */
+  readonly change: number;
+  /** Mean of |s_r|. */
+  readonly norm: number;
+}
+
+/** Metrics of states (tokens, C), row by row, with those one recurrence before. */
+export function stateMetrics(states: Float32Array, before: Float32Array, width: number): StateMetrics {
+  const count = states.length / width;
+  const rows = Array.from({ length: count }, (_, i) => states.subarray(i * width, (i + 1) * width));
+  let change = 0;
+  let norm = 0;
+  const direction = new Float64Array(width);
+  rows.forEach((row, r) => {
+    let size = 0;
+    let moved = 0;
+    let centred = 0;
+    const mean = row.reduce((sum, x) => sum + x, 0) / width;
+    for (let c = 0; c < width; c++) {
+      size += row[c]! ** 2;
+      moved += (row[c]! - before[r * width + c]!) ** 2;
+      centred += (row[c]! - mean) ** 2;
+    }
+    norm += Math.sqrt(size);
+    change += Math.sqrt(moved / size);
+    for (let c = 0; c < width; c++) direction[c] = direction[c]! + (row[c]! - mean) / Math.sqrt(centred);
+  });
+  // |sum of unit vectors|^2 is the sum over all pairs, each with itself included.
+  const pairs = direction.reduce((sum, x) => sum + x * x, 0) - count;
+  return { correlation: count > 1 ? pairs / (count * (count - 1)) : 1, change: change / count, norm: norm / count };
+}
+
+export interface DepthLoss {
+  readonly depth: number;
+  readonly loss: number;
+}
+
+/** Loss of a batch at each depth, from the zero state. `breathe` is awaited between depths. */
+export async function lossByDepth(
+  model: RecurrentModel,
+  batch: TrainingBatch,
+  depths: readonly number[],
+  breathe: () => Promise<void> = async () => {},
+): Promise<DepthLoss[]> {
+  const losses: DepthLoss[] = [];
+  for (const depth of depths) {
+    const tensor = trainingLoss(model, batch, { n: depth, k: 0, initialState: { scale: 0 } });
+    losses.push({ depth, loss: (await tensor.data())[0]! });
+    tensor.dispose();
+    await breathe();
+  }
+  return losses;
+}
+
+/** `stateMetrics` of a batch's tokens, padding left out, after `depth` recurrences from the zero state. */
+export async function measureStates(model: RecurrentModel, batch: TrainingBatch, depth: number): Promise<StateMetrics> {
+  const { device } = model;
+  const length = batch.tokens.length / batch.batch;
+  const positions = batch.positions ?? Int32Array.from(batch.tokens, (_, i) => i % length);
+  const pass = uncachedPass(device, batch.batch, positions);
+  const [last, before] = tidy(device, () => {
+    const e = model.prelude(device.tensor(batch.tokens, [batch.batch, length], { dtype: 'i32' }), pass);
+    let [here, previous]: Tensor[] = [model.initialState(pass, { scale: 0 })];
+    for (let loop = 0; loop < depth; loop++) [here, previous] = [model.step(e, here!, loop, pass), here];
+    return [here!, previous!] as const;
+  });
+  pass.dispose();
+  const C = model.config.width;
+  const kept = async (tensor: Tensor) => {
+    const values = (await tensor.data()) as Float32Array;
+    tensor.dispose();
+    return Float32Array.from([...positions].flatMap((position, i) => (position < 0 ? [] : [...values.subarray(i * C, (i + 1) * C)])));
+  };
+  return stateMetrics(await kept(last), await kept(before), C);
+}

@@ -1,0 +1,62 @@
+import { type ByteSink, type SafetensorsFile, toFloat32, writeSafetensors } from '@unroll/checkpoint';
+import { type Tensor, UnrollError } from '@unroll/tensor';
+import type { Trainer } from './trainer.js';
+
+/** A saved run that does not fit the run that is to go on from it. */
+export class ResumeError extends UnrollError {}
+
+const format = 'unroll-training-1';
+
+async function contentOf(tensor: Tensor): Promise<Uint8Array> {
+  const data = await tensor.data();
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/**
+ * Saves a run as one safetensors file: weights, optimiser, averages and the place in the data. The sink shows the file when it is
+ * whole, so that a run which is killed at any moment leaves the last whole one.
+ */
+export async function saveTraining(sink: ByteSink, trainer: Trainer): Promise<void> {
+  const tensors = [...trainer.tensors()].map(([name, tensor]) => ({
+    name,
+    dtype: 'F32' as const,
+    shape: tensor.shape,
+    bytes: () => contentOf(tensor),
+  }));
+  const { step, tokens, config } = trainer;
+  await writeSafetensors(sink, tensors, {
+    metadata: { format, step: String(step), tokens: String(tokens), config: JSON.stringify(config) },
+  });
+}
+
+// Steps, and with them the end of a schedule, may be moved while a run goes on; anything else would make it another run.
+const movable = ['steps', 'schedule'];
+
+function differences(saved: Readonly<Record<string, unknown>>, now: Readonly<Record<string, unknown>>): string[] {
+  const names = new Set([...Object.keys(saved), ...Object.keys(now)]);
+  return [...names].filter((name) => !movable.includes(name) && JSON.stringify(saved[name]) !== JSON.stringify(now[name]));
+}
+
+/** Puts a saved run into a trainer of the same config; steps and schedule alone may differ. Throws ResumeError. */
+export async function resumeTraining(file: SafetensorsFile, trainer: Trainer): Promise<void> {
+  const { metadata } = file;
+  const field = (name: string) => metadata.get(name);
+  if (field('format') !== format) throw new ResumeError(`resume: the file is not a saved training run (format "${format}")`);
+  const other = differences(
+    JSON.parse(field('config') ?? '{}') as Record<string, unknown>,
+    trainer.config as unknown as Record<string, unknown>,
+  );
+  if (other.length > 0)
+    throw new ResumeError(
+      `resume: the saved run has another ${other.join(', ')}; start anew, or go on with the config that it was begun with`,
+    );
+  const tensors = trainer.tensors();
+  const missing = [...tensors]
+    .filter(([name, tensor]) => file.entries.get(name)?.shape.join() !== tensor.shape.join())
+    .map(([name]) => name);
+  if (missing.length > 0) throw new ResumeError(`resume: the file lacks ${missing.slice(0, 5).join(', ')}, or has them in other shapes`);
+  for (const [name, tensor] of tensors) trainer.device.write(tensor, toFloat32(await file.read(name), 'F32'));
+  trainer.step = Number(field('step'));
+  trainer.tokens = Number(field('tokens'));
+  trainer.optimizer.stepCount = trainer.step;
+}
