@@ -15,4 +15,4 @@ export {
   slotOf,
 } from './kv-policy.js';
 export { embedding, gatedMlp, linear, type Weight } from './layers.js';
-export { type KeyView, leftPaddedPositions, Pass, uncachedPass } from './pass.js';
+export { type KeyView, leftPaddedPositions, Pass, packedPass, uncachedPass } from './pass.js';

@@ -71,6 +71,25 @@ export function uncachedPass(device: Device, batch: number, positions: Int32Arra
   });
 }
 
+/**
+ * A pass that keeps nothing over sequences of these lengths, one behind the other without padding: queries see their own sequence alone.
+ * To the model it is a batch of as many sequences as there are tokens, each of one token: tensors are (N, 1, ...) with N the sum.
+ */
+export function packedPass(device: Device, lengths: readonly number[]): Pass {
+  const positions = Int32Array.from(lengths.flatMap((length) => Array.from({ length }, (_, i) => i)));
+  const N = positions.length;
+  const width = Math.max(1, ...lengths);
+  const keyRows = new Int32Array(N * width).fill(-1);
+  for (let i = 0; i < N; i++) {
+    const first = i - positions[i]!;
+    for (let at = 0; at <= positions[i]!; at++) keyRows[i * width + at] = first + at;
+  }
+  return new Pass(device, N, positions, (_, k, v) => {
+    const rows = [N, ...k.shape.slice(2)];
+    return { k: reshape(k, rows), v: reshape(v, rows), keyRows, width };
+  });
+}
+
 /** Positions of a batch of prompts, padded on the left to the longest: (B, T) with -1 for padding. `start` is the length each sequence already has. */
 export function leftPaddedPositions(lengths: readonly number[], start: readonly number[] = lengths.map(() => 0)): Int32Array {
   const T = Math.max(0, ...lengths);

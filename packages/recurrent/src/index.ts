@@ -13,4 +13,12 @@ export {
   type RecurrentParams,
   type TensorSource,
 } from './params.js';
-export { ignoreTarget, type TrainingBatch, type TrainingDepth, type TrainingLossOptions, trainingLoss } from './training.js';
+export {
+  type BatchLayout,
+  ignoreTarget,
+  layoutOf,
+  type TrainingBatch,
+  type TrainingDepth,
+  type TrainingLossOptions,
+  trainingLoss,
+} from './training.js';

@@ -86,6 +86,27 @@ describe('trainingLoss', () => {
     expect(value(trainingLoss(model, data, { n: 1, k: 2 }))).toBeCloseTo(value(trainingLoss(model, batch, { n: 1, k: 2 })), 6);
   });
 
+  it('is the same packed as alone: no sequence sees another', () => {
+    const lengths = [3, 6, 1, 5];
+    const rows = lengths.map((length, b) => ({
+      tokens: tokens.subarray(b * T, b * T + length),
+      targets: targets.map((x) => Math.max(x, 0)).subarray(b * T, b * T + length),
+    }));
+    const join = (field: 'tokens' | 'targets') => Int32Array.from(rows.flatMap((row) => [...row[field]]));
+    const seeds = [5, 6, 7, 8];
+    const packed = value(
+      trainingLoss(
+        model,
+        { batch: 4, tokens: join('tokens'), targets: join('targets'), lengths },
+        { n: 1, k: 2, initialState: { seed: seeds } },
+      ),
+    );
+    const alone = rows.map(
+      (row, b) => value(trainingLoss(model, { batch: 1, ...row }, { n: 1, k: 2, initialState: { seed: seeds[b]! } })) * lengths[b]!,
+    );
+    expect(packed).toBeCloseTo(alone.reduce((a, b) => a + b) / 15, 5);
+  });
+
   it('refuses what it cannot learn from', () => {
     expect(() => trainingLoss(model, { ...batch, targets: targets.map(() => ignoreTarget) }, { n: 0, k: 1 })).toThrow(
       'every target is ignored',

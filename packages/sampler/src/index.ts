@@ -37,6 +37,7 @@ export type {
 } from './language-model.js';
 export type { CommonOptions } from './options.js';
 export type { LogitsContext, LogitsProcessor } from './penalties.js';
+export { generateRecovering, type RecoveringOptions } from './recover.js';
 export type { DepthByToken, RecurrenceEvent, RecurrenceHook, RunReport, WarmStart } from './run.js';
 export type { Alternative } from './sampling.js';
 export { type RequestOptions, Scheduler, type SchedulerOptions } from './scheduler.js';

@@ -3,7 +3,7 @@ import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
 import { Random } from './random.js';
 import { type Problem, problemFor } from './tasks/task.js';
 import { tasks } from './tasks/tasks.js';
-import { encodeText, endToken, padToken } from './text.js';
+import { encodeText, endToken } from './text.js';
 
 /** A task's share of a mixture. */
 export interface TaskShare {
@@ -54,33 +54,27 @@ export function drawProblems(mixture: readonly TaskShare[], seed: number, start:
 }
 
 /**
- * Problems as rows of one length, one in each row, padded behind: nothing can look from one into another. The loss counts the answer and
- * the newline that ends it. Throws OptionError for a problem longer than the context.
+ * Problems as packed sequences, one behind the other without padding; none sees another. The loss counts the answer and the newline that
+ * ends it. Throws OptionError for a problem longer than the context.
  */
 export function batchOf(problems: readonly Problem[], contextLength: number): TrainingBatch {
-  const rows = problems.map(({ prompt, answer }) => ({
-    asked: encodeText(prompt).length,
-    tokens: [...encodeText(prompt), ...encodeText(answer), endToken],
-  }));
-  // The last token is only ever a target.
-  const length = Math.max(...rows.map(({ tokens }) => tokens.length)) - 1;
-  if (length > contextLength)
-    throw new OptionError(`batch: a problem has ${length} tokens, the context ${contextLength}; lower the levels or raise block_size`);
-  const size = rows.length * length;
-  const data = {
-    batch: rows.length,
-    tokens: new Int32Array(size).fill(padToken),
-    targets: new Int32Array(size).fill(ignoreTarget),
-    positions: new Int32Array(size).fill(-1),
-  };
-  rows.forEach(({ asked, tokens }, row) => {
-    for (let i = 0; i + 1 < tokens.length; i++) {
-      data.tokens[row * length + i] = tokens[i]!;
-      data.positions[row * length + i] = i;
-      if (i + 1 >= asked) data.targets[row * length + i] = tokens[i + 1]!;
+  const tokens: number[] = [];
+  const targets: number[] = [];
+  const lengths = problems.map(({ prompt, answer }) => {
+    const asked = encodeText(prompt);
+    const all = [...asked, ...encodeText(answer), endToken];
+    // The last token is only ever a target.
+    const length = all.length - 1;
+    if (length > contextLength) {
+      throw new OptionError(`batch: a problem has ${length} tokens, the context ${contextLength}; lower the levels or raise block_size`);
     }
+    for (let i = 0; i < length; i++) {
+      tokens.push(all[i]!);
+      targets.push(i + 1 >= asked.length ? all[i + 1]! : ignoreTarget);
+    }
+    return length;
   });
-  return data;
+  return { batch: problems.length, tokens: Int32Array.from(tokens), targets: Int32Array.from(targets), lengths };
 }
 
 /** Documents one behind the other, each closed by `end`, in rows of `length` tokens with every next token as target; what is left over is dropped. */

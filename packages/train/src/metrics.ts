@@ -1,5 +1,4 @@
-import { uncachedPass } from '@unroll/nn';
-import { type RecurrentModel, type TrainingBatch, trainingLoss } from '@unroll/recurrent';
+import { layoutOf, type RecurrentModel, type TrainingBatch, trainingLoss } from '@unroll/recurrent';
 import { type Tensor, tidy } from '@unroll/tensor';
 
 /** How the states of a batch's tokens look after r recurrences. */
@@ -63,11 +62,10 @@ export async function lossByDepth(
 /** `stateMetrics` of a batch's tokens, padding left out, after `depth` recurrences from the zero state. */
 export async function measureStates(model: RecurrentModel, batch: TrainingBatch, depth: number): Promise<StateMetrics> {
   const { device } = model;
-  const length = batch.tokens.length / batch.batch;
-  const positions = batch.positions ?? Int32Array.from(batch.tokens, (_, i) => i % length);
-  const pass = uncachedPass(device, batch.batch, positions);
+  const { open, shape, positions } = layoutOf(model, batch);
+  const pass = open();
   const [last, before] = tidy(device, () => {
-    const e = model.prelude(device.tensor(batch.tokens, [batch.batch, length], { dtype: 'i32' }), pass);
+    const e = model.prelude(device.tensor(batch.tokens, shape, { dtype: 'i32' }), pass);
     let [here, previous]: Tensor[] = [model.initialState(pass, { scale: 0 })];
     for (let loop = 0; loop < depth; loop++) [here, previous] = [model.step(e, here!, loop, pass), here];
     return [here!, previous!] as const;

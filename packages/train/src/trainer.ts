@@ -19,7 +19,7 @@ export interface StepResult {
   /** Recurrences without and with gradient. */
   readonly n: number;
   readonly k: number;
-  /** Tokens of the step without padding. */
+  /** Tokens of the step. */
   readonly tokens: number;
 }
 
@@ -34,7 +34,7 @@ export class Trainer {
   readonly ema: Ema | undefined;
   /** Steps taken. */
   step = 0;
-  /** Tokens seen, padding not counted. */
+  /** Tokens seen. */
   tokens = 0;
 
   /** Throws OptionError or ConfigError for a config that does not fit. */
@@ -81,7 +81,7 @@ export class Trainer {
         const result = valueAndGrad(() => trainingLoss(model, batch, options), model.params);
         owned.push(result);
         loss += (await result.value.data())[0]! / batches.length;
-        tokens += batch.positions?.reduce((count, position) => count + Number(position >= 0), 0) ?? batch.tokens.length;
+        tokens += batch.tokens.length;
         if (grads === undefined) grads = result.grads;
         else {
           accumulateMean(grads, result.grads, i);

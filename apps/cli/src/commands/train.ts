@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openSafetensors, writeSafetensors } from '@unroll/checkpoint';
@@ -17,7 +18,7 @@ import { type Flags, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
 import { CommandError, EXIT } from '../errors.js';
 import type { Io } from '../io.js';
-import { openDevice } from '../model/load.js';
+import { openCpu } from '../model/device.js';
 import { createProgress } from '../progress.js';
 
 const STATE_FILE = 'training.safetensors';
@@ -44,7 +45,6 @@ export const command: Command = {
       valueHint: 'N',
       description: `held-out problems in a measurement (default: ${DEFAULT_EVAL_PROBLEMS})`,
     },
-    device: { type: 'string', valueHint: 'NAME', description: 'where to compute: cpu (default)' },
   },
   notes: [
     `OUT/${STATE_FILE} is all that a run goes on from; OUT/${LOG_FILE} has one JSON object a step; OUT/model is a checkpoint that the other commands take.`,
@@ -102,14 +102,8 @@ async function exportModel(folder: string, trainer: Trainer): Promise<void> {
 }
 
 async function resume(path: string, trainer: Trainer): Promise<boolean> {
-  let source: Awaited<ReturnType<typeof fileSource>>;
-  try {
-    source = await fileSource(path);
-  } catch (error) {
-    if ((error as { code?: unknown }).code === 'missing-file') return false;
-    throw error;
-  }
-  const file = await openSafetensors(source);
+  if (!existsSync(path)) return false;
+  const file = await openSafetensors(await fileSource(path));
   try {
     await resumeTraining(file, trainer);
     return true;
@@ -125,7 +119,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
   const saveMs = 1000 * (readWhole(flags, 'save-every', 1) ?? DEFAULT_SAVE_SECONDS);
   const evalEvery = readWhole(flags, 'eval-every', 1) ?? DEFAULT_EVAL_STEPS;
   const evalProblems = readWhole(flags, 'eval-problems', 1, 4096) ?? DEFAULT_EVAL_PROBLEMS;
-  const device = await openDevice(readText(flags, 'device'));
+  const { device, close } = await openCpu();
   const progress = createProgress(io);
   let trainer: Trainer | undefined;
   let stopped = false;
@@ -173,6 +167,6 @@ async function run(flags: Flags, io: Io): Promise<number> {
     release();
     progress.done();
     trainer?.dispose();
-    device.dispose();
+    await close();
   }
 }

@@ -88,3 +88,10 @@ export async function openWebGPU(): Promise<OpenedDevice & { readonly device: We
     },
   };
 }
+
+/** The device that a flag names, for commands that measure nothing beforehand. The caller disposes it. Throws as the functions above. */
+export async function openDevice(name?: string): Promise<Device> {
+  const chosen = parseDeviceName(name);
+  if (chosen === 'auto') throw new UsageError('--device auto measures a loaded model; this command takes cpu or webgpu');
+  return (await (chosen === 'cpu' ? openCpu() : openWebGPU())).device;
+}

@@ -11,6 +11,8 @@ import { placeModel } from './choose.js';
 import { parseDeviceName } from './device.js';
 import { findModel, type ModelFiles, readJson, readJsonIfThere } from './files.js';
 
+export { openDevice } from './device.js';
+
 /** A checkpoint with everything but the weights read. */
 export interface OpenedModel extends ModelFiles {
   readonly config: RecurrentConfig;

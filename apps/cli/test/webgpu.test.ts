@@ -1,0 +1,153 @@
+import { existsSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { forward, type RecurrentModel } from '@unroll/recurrent';
+import { type GeneratedToken, generate, generateRecovering } from '@unroll/sampler';
+import { DeviceLostError, OutOfMemoryError } from '@unroll/tensor';
+import type { WebGPUDevice } from '@unroll/tensor/webgpu';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { openWebGPU } from '../src/model/device.js';
+import { type LoadedModel, loadModel } from '../src/model/load.js';
+import { adderWithExpected, fakeIo, jsonLines, unroll } from './support.js';
+
+// Software drivers compile some shaders for seconds.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 60_000 });
+
+const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
+if (process.env.VK_DRIVER_FILES === undefined && existsSync(swiftShader)) process.env.VK_DRIVER_FILES = swiftShader;
+process.env.XDG_RUNTIME_DIR ??= tmpdir();
+
+const opened: LoadedModel[] = [];
+async function load(device: 'cpu' | 'webgpu'): Promise<LoadedModel> {
+  const loaded = await loadModel({ device }, fakeIo());
+  opened.push(loaded);
+  return loaded;
+}
+afterEach(async () => {
+  for (const loaded of opened.splice(0)) await loaded.dispose().catch(() => undefined);
+});
+
+const gpuOf = (model: RecurrentModel) => model.device as WebGPUDevice;
+const destroy = (model: RecurrentModel) => (gpuOf(model).gpuDevice as { destroy(): void }).destroy();
+const problem = { prompt: '731+94=', initScale: 0, recurrences: 4, maxNewTokens: 4, stopTokens: [] };
+
+async function collect(run: AsyncIterable<GeneratedToken>): Promise<number[]> {
+  const tokens: number[] = [];
+  for await (const { token } of run) tokens.push(token);
+  return tokens;
+}
+
+describe('--device', () => {
+  it('webgpu gives the text that cpu gives', async () => {
+    const answers = await Promise.all(
+      ['cpu', 'webgpu'].map((device) => unroll(['generate', '7715+7307=', '--init-scale', '0', '--device', device])),
+    );
+    expect(answers).toEqual([
+      { code: 0, out: '15022\n', err: '' },
+      { code: 0, out: '15022\n', err: '' },
+    ]);
+  });
+
+  it('auto says which device it took, and what it measured', async () => {
+    const { code, out, err } = await unroll(['generate', '731+94=', '--init-scale', '0', '--device', 'auto']);
+    expect([code, out]).toEqual([0, '825\n']);
+    expect(err).toMatch(/^--device auto: (cpu|webgpu), since a token at depth 8 takes [\d.]+ ms .* and [\d.]+ ms on [^\n]+\n$/);
+  });
+
+  it('parity on the embedded adder is green within the tolerances of a GPU', async () => {
+    const folder = await adderWithExpected();
+    const file = join(folder, 'expected.json');
+    const expected = JSON.parse(await readFile(file, 'utf8')) as { generations: Record<string, unknown> };
+    const kept = ['minimal_r4', 'cache_compress-s2_r16', 'adaptive_entropy-diff_latest-m4', 'speculative_d2_l4'];
+    expected.generations = Object.fromEntries(kept.map((name) => [name, expected.generations[name]]));
+    await writeFile(file, JSON.stringify(expected));
+    const { code, out } = await unroll(['parity', folder, '--json', '--device', 'webgpu']);
+    const lines = jsonLines(out);
+    expect(lines.filter(({ status }) => status !== undefined && status !== 'pass')).toEqual([]);
+    expect(lines.filter(({ name }) => String(name).endsWith('.tokens')).map(({ maxError }) => maxError)).toEqual([0, 0, 0, 0]);
+    expect(lines[lines.length - 1]).toMatchObject({ fail: 0, unsupported: 0, device: 'webgpu' });
+    expect(code).toBe(0);
+  });
+});
+
+describe('a device that is lost in the middle of a generation', () => {
+  it('ends in a typed error', async () => {
+    const { model, tokenizer } = await load('webgpu');
+    const run = async () => {
+      for await (const { token } of generate({ ...problem, model, tokenizer: tokenizer! })) {
+        expect(token).toBeGreaterThanOrEqual(0);
+        destroy(model);
+      }
+    };
+    const error = await run().then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    expect(error).toBeInstanceOf(DeviceLostError);
+  });
+
+  it('is made again, and the continuation is the same', async () => {
+    const first = await load('webgpu');
+    const options = { ...problem, tokenizer: first.tokenizer!, temperature: 1.5, seed: 5, initScale: 1, maxNewTokens: 6 };
+    const whole = await collect(generate({ ...options, model: first.model }));
+    expect(whole.length).toBe(6);
+    const lost: unknown[] = [];
+    let count = 0;
+    const again: number[] = [];
+    const recovering = generateRecovering({
+      ...options,
+      model: first.model,
+      recover: async (_, error) => {
+        lost.push(error);
+        return (await load('webgpu')).model;
+      },
+    });
+    for await (const { token } of recovering) {
+      again.push(token);
+      if (++count === 3) destroy(first.model);
+    }
+    expect(lost.length).toBe(1);
+    expect(again).toEqual(whole);
+  });
+
+  it('is thrown when it was lost too often', async () => {
+    const { model, tokenizer } = await load('webgpu');
+    const run = generateRecovering({ ...problem, model, tokenizer: tokenizer!, maxLosses: 0, recover: async () => model });
+    await run.next();
+    destroy(model);
+    await expect(collect(run)).rejects.toBeInstanceOf(DeviceLostError);
+  });
+});
+
+describe('memory of the GPU', () => {
+  it('is flat over 50 generations', async () => {
+    const { model, tokenizer, device } = await load('webgpu');
+    const sizes: number[] = [];
+    for (let i = 0; i < 50; i++) {
+      const text = await collect(generate({ ...problem, model, tokenizer: tokenizer!, recurrences: 1 + (i % 2), maxNewTokens: 2 }));
+      expect(text.length).toBe(2);
+      if (i % 10 === 9) sizes.push(device.memory().reserved);
+    }
+    expect(device.memory().bytes).toMatchObject({ kv: 0, scratch: 0 });
+    expect(new Set(sizes).size).toBe(1);
+  });
+
+  it('that cannot be had is a typed error which says what to lower, and the device goes on', async () => {
+    const { device, close } = await openWebGPU();
+    try {
+      expect(() => device.zeros([2 ** 31])).toThrow(OutOfMemoryError);
+      expect(() => device.zeros([2 ** 31])).toThrow(/8589934592 bytes.*lower the context or the batch/);
+      expect([...(await device.tensor([1, 2]).data())]).toEqual([1, 2]);
+    } finally {
+      await close();
+    }
+  });
+
+  it('does not hold what a failed prompt took', async () => {
+    const { model, device } = await load('webgpu');
+    const before = device.memory().bytes;
+    expect(() => forward(model, [[99]], { recurrences: 0.5 })).toThrow(/recurrences/);
+    expect(device.memory().bytes).toEqual(before);
+  });
+});
