@@ -114,7 +114,8 @@ export const readText = text;
 export const readList = (flags: Flags, name: string): readonly string[] | undefined => flags.lists.get(name);
 export const readFlag = (flags: Flags, name: string): boolean => flags.values[name] === true;
 
-function toNumber(flag: string, value: string, what: string): number {
+/** A number as somebody types it. Throws UsageError. */
+export function parseNumber(flag: string, value: string, what: string): number {
   // Number('') is 0 and Number('0x10') 16: neither is what somebody means who types a number here.
   const number = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value.trim()) ? Number(value) : Number.NaN;
   if (Number.isNaN(number)) throw new UsageError(`--${flag} must be ${what}; got "${value}"`);
@@ -129,7 +130,7 @@ export function readWhole(flags: Flags, name: string, least: number, most: numbe
 
 function whole(flag: string, value: string, least: number, most: number): number {
   const what = most === Number.MAX_SAFE_INTEGER ? `a whole number from ${least}` : `a whole number from ${least} to ${most}`;
-  const number = toNumber(flag, value, what);
+  const number = parseNumber(flag, value, what);
   if (!Number.isInteger(number) || number < least || number > most) throw new UsageError(`--${flag} must be ${what}; got ${value}`);
   return number;
 }
@@ -146,7 +147,7 @@ export function readNumber(flags: Flags, name: string, least: number, most: numb
   const value = text(flags, name);
   if (value === undefined) return undefined;
   const what = `a number from ${least} to ${most}`;
-  const number = toNumber(name, value, what);
+  const number = parseNumber(name, value, what);
   if (!(number >= least && number <= most)) throw new UsageError(`--${name} must be ${what}; got ${value}`);
   return number;
 }

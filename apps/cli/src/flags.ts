@@ -41,3 +41,44 @@ export const samplingArgs = {
   'frequency-penalty': { type: 'string', valueHint: 'X', description: 'the same, once for each time' },
   stop: { type: 'string', valueHint: 'TEXT', repeatable: true, description: 'end before this text; may be given several times' },
 } as const satisfies ArgsDef;
+
+/** Flags that say how a token's recurrences run, of those that a batch can have. */
+export const batchStrategyArgs = {
+  exit: {
+    type: 'string',
+    valueHint: 'RULE[:X]',
+    description:
+      'let each token stop by itself, at most --depth deep: latent-diff, cosine, acceleration, entropy-diff, kl, minp-kl, argmax-stability',
+  },
+  'min-recurrences': {
+    type: 'string',
+    valueHint: 'N',
+    description: 'with --exit, the first recurrence after which the rule is asked (default: 1)',
+  },
+  'exit-every': { type: 'string', valueHint: 'N', description: 'with --exit, recurrences between two checks (default: 1)' },
+  'kv-policy': {
+    type: 'string',
+    valueHint: 'NAME',
+    description: 'keys that are kept and read: full, latest, always-last, skip, last-only, and -compress-sN behind it or alone',
+  },
+  'warm-start': {
+    type: 'string',
+    valueHint: 'KIND',
+    description: 'start each token where the last one ended: norm-state or state',
+  },
+} as const satisfies ArgsDef;
+
+/** The same, and those that work on one text alone. */
+export const strategyArgs = {
+  ...batchStrategyArgs,
+  speculative: {
+    type: 'string',
+    valueHint: 'D,L[,X]',
+    description: 'draft L tokens at depth D, verify in one pass: the same text; with X, approximate',
+  },
+  wavefront: {
+    type: 'string',
+    valueHint: 'R[,…]',
+    description: 'refine a window of tokens, R recurrences a round; then headway=, window=, freeze=, threshold=, ema=, noise=, continuous',
+  },
+} as const satisfies ArgsDef;

@@ -67,7 +67,11 @@ describe('generate', () => {
 
 describe('the program', () => {
   it('prints usage texts that never suggest a registry download', async () => {
-    for (const argv of [['--help'], ['help'], ...['generate', 'chat', 'inspect', 'eval', 'parity'].map((name) => [name, '--help'])]) {
+    for (const argv of [
+      ['--help'],
+      ['help'],
+      ...['generate', 'chat', 'inspect', 'eval', 'compare', 'parity'].map((name) => [name, '--help']),
+    ]) {
       const { code, out } = await unroll(argv);
       expect(code).toBe(0);
       expect(out).toContain('Usage');

@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'tsup';
@@ -89,6 +91,32 @@ describe('the process', () => {
     child.stdin.end();
     expect((await ended).out).toContain('\u001b[1m');
   });
+
+  it('ends cleanly with the device in use, 12 times of 12', async () => {
+    const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
+    const driver = process.env.VK_DRIVER_FILES ?? (existsSync(swiftShader) ? swiftShader : undefined);
+    const env = { XDG_RUNTIME_DIR: tmpdir(), ...(driver === undefined ? {} : { VK_DRIVER_FILES: driver }) };
+    for (let i = 0; i < 12; i++) {
+      // A text to its end, a failure behind the load, and a device that was only opened: each ends by another way.
+      const [args, code] = (
+        [
+          [['generate', '731+94=', '--init-scale', '0', '--depth', '2'], 0],
+          [['generate', '--tokens', '99', '--depth', '2'], 2],
+          [['inspect', '--json'], 0],
+        ] as const
+      )[i % 3]!;
+      const { child, ended } = start([...args, '--device', 'webgpu'], env);
+      child.stdin.end();
+      const result = await ended;
+      expect({ i, code: result.code, signal: result.signal, err: result.err.replace(/^error .*\n$/, 'error') }).toEqual({
+        i,
+        code,
+        signal: null,
+        err: code === 0 ? '' : 'error',
+      });
+      expect(result.out === '').toBe(code !== 0);
+    }
+  }, 120_000);
 
   it('starts quickly where it has nothing to load', async () => {
     const started = performance.now();

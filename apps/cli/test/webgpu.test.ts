@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { forward, type RecurrentModel } from '@unroll/recurrent';
@@ -71,6 +71,22 @@ describe('--device', () => {
   });
 });
 
+describe('parity on webgpu', () => {
+  it('tells where a run leaves the recorded tokens, and the top-2 gap there', async () => {
+    const folder = await adderWithExpected();
+    const file = join(folder, 'expected.json');
+    const expected = JSON.parse(await readFile(file, 'utf8')) as { generations: Record<string, { tokens: number[] }> };
+    const record = expected.generations.minimal_r4!;
+    record.tokens[2] = (record.tokens[2]! + 1) % 10;
+    expected.generations = { minimal_r4: record };
+    await writeFile(file, JSON.stringify(expected));
+    await rm(join(folder, 'expected.safetensors'));
+    const { code, err } = await unroll(['parity', folder, '--json', '--device', 'webgpu']);
+    expect(code).toBe(1);
+    expect(err).toMatch(/^fail minimal_r4\.tokens: .*leaves the recorded tokens at new token 3, where the top-2 gap is \d\.\d\de[+-]\d+$/m);
+  });
+});
+
 describe('a device that is lost in the middle of a generation', () => {
   it('ends in a typed error', async () => {
     const { model, tokenizer } = await load('webgpu');
@@ -136,8 +152,8 @@ describe('memory of the GPU', () => {
   it('that cannot be had is a typed error which says what to lower, and the device goes on', async () => {
     const { device, close } = await openWebGPU();
     try {
-      expect(() => device.zeros([2 ** 31])).toThrow(OutOfMemoryError);
-      expect(() => device.zeros([2 ** 31])).toThrow(/8589934592 bytes.*lower the context or the batch/);
+      expect(() => device.zeros([2 ** 16, 2 ** 15 - 1])).toThrow(OutOfMemoryError);
+      expect(() => device.zeros([2 ** 16, 2 ** 15 - 1])).toThrow(/8589672448 bytes.*lower the context or the batch/);
       expect([...(await device.tensor([1, 2]).data())]).toEqual([1, 2]);
     } finally {
       await close();
@@ -149,5 +165,41 @@ describe('memory of the GPU', () => {
     const before = device.memory().bytes;
     expect(() => forward(model, [[99]], { recurrences: 0.5 })).toThrow(/recurrences/);
     expect(device.memory().bytes).toEqual(before);
+  });
+});
+
+describe('bench', () => {
+  it('counts what a token costs, within what generation has reached', async () => {
+    const { code, out } = await unroll(['bench', '--depth', '2', '-n', '2']);
+    expect(code).toBe(0);
+    const report = JSON.parse(out) as {
+      software: boolean;
+      note?: string;
+      blocksPerToken: number;
+      generate: Record<string, number>;
+      recordedStep: Record<string, number>;
+    };
+    expect(report.blocksPerToken).toBe(6);
+    expect(report.note === undefined).toBe(!report.software);
+    expect(report.generate).toMatchObject({ tokens: 2, submitsPerToken: 1, bytesReadPerToken: 8 });
+    // A ratchet: the goal is 7, and what is reached may not be lost.
+    expect(report.recordedStep.dispatchesPerBlock).toBeLessThanOrEqual(20);
+    expect(report.generate.hostMicrosecondsPerDispatch).toBeGreaterThan(0);
+  });
+
+  it('takes no other device', async () => {
+    const { code, err } = await unroll(['bench', '--device', 'cpu']);
+    expect([code, err]).toEqual([2, expect.stringContaining('bench: --device must be webgpu')]);
+  });
+});
+
+describe('inspect --device', () => {
+  it.each([
+    ['webgpu', /^webgpu: /],
+    ['cpu', /^cpu: /],
+  ])('tells what %s is', async (device, pattern) => {
+    const { code, out } = await unroll(['inspect', '--json', '--device', device]);
+    expect(code).toBe(0);
+    expect((JSON.parse(out) as { device: string }).device).toMatch(pattern);
   });
 });

@@ -50,14 +50,13 @@ export function selfAttention(model: RecurrentModel, params: BlockParams['attn']
   const { heads: H, kvHeads: Hk } = model.config;
   const D = headDim(model.config);
   const [B, T] = [pass.batch, pass.length];
-  const [q0, k0, v0] = split(linear(params.Wqkv, x), -1, [H * D, Hk * D, Hk * D]) as [Tensor, Tensor, Tensor];
-  const rotate = (projected: Tensor, kind: 0 | 1, n: number) => {
-    const byHead = reshape(projected, [B, T, n, D]);
-    const biased = params.qk_bias === undefined ? byHead : add(byHead, slice(params.qk_bias, 0, kind, kind + 1));
-    return rope(biased, model.rope, pass.positionTensor, { layout: 'interleaved' });
-  };
-  const keys = pass.keys(call, rotate(k0, 1, Hk), reshape(v0, [B, T, Hk, D]));
-  const mixed = attention(rotate(q0, 0, H), keys.k, keys.v, keys.keyRows, keys.visible);
+  // Queries and keys lie side by side and are treated alike: together they take half the calls.
+  const [qk0, v0] = split(linear(params.Wqkv, x), -1, [(H + Hk) * D, Hk * D]) as [Tensor, Tensor];
+  const byHead = reshape(qk0, [B, T, H + Hk, D]);
+  const biased = params.qk_bias === undefined ? byHead : add(byHead, reshape(params.qk_bias, [H + Hk, D]));
+  const [q, k] = split(rope(biased, model.rope, pass.positionTensor, { layout: 'interleaved' }), 2, [H, Hk]) as [Tensor, Tensor];
+  const keys = pass.keys(call, k, reshape(v0, [B, T, Hk, D]));
+  const mixed = attention(q, keys.k, keys.v, keys.keyRows, keys.visible);
   return linear(params.proj, reshape(mixed, [B, T, H * D]));
 }
 

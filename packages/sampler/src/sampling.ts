@@ -90,23 +90,20 @@ export async function chooseTokens(logits: Tensor<'f32'>, requests: readonly Req
   const whole = options.topP >= 1 && options.minP === 0 && options.topK === undefined;
   let tokens: number[];
   if (needsAllLogits(options)) tokens = await chooseOnHost(logits, requests, options);
-  else if (options.temperature === 0 || options.topK === 1) tokens = await argmaxRows(logits);
-  else if (whole) {
-    const race = tidy(logits.device, () =>
-      add(affine(logits, { scale: 1 / options.temperature }), gumbelNoise(logits.device, requests, V)),
-    );
-    tokens = await argmaxRows(race).finally(() => race.dispose());
+  else if (options.temperature === 0 || options.topK === 1 || whole) {
+    const best = tidy(logits.device, () => {
+      if (options.temperature === 0 || options.topK === 1) return argmax(logits);
+      return argmax(add(affine(logits, { scale: 1 / options.temperature }), gumbelNoise(logits.device, requests, V)));
+    });
+    try {
+      // A single row's token is its place among the logits, so the device goes on without the host: one submit a token.
+      if (requests.length === 1) return await describeTokens(logits, best, requests, options.alternatives);
+      tokens = [...(await best.data())];
+    } finally {
+      best.dispose();
+    }
   } else tokens = await raceCandidates(logits, requests, options);
   return describeTokens(logits, tokens, requests, options.alternatives);
-}
-
-async function argmaxRows(x: Tensor): Promise<number[]> {
-  const best = argmax(x);
-  try {
-    return [...(await best.data())];
-  } finally {
-    best.dispose();
-  }
 }
 
 /** The race among the k most likely tokens, which alone come back; k = V without top-k. */
@@ -177,26 +174,34 @@ async function chooseOnHost(logits: Tensor<'f32'>, requests: readonly Request[],
   });
 }
 
-/** Log-probabilities of the chosen tokens and of the best ones. */
+/** Log-probabilities of the chosen tokens and of the best ones. The token of a single row may be a tensor (1). */
 export async function describeTokens(
   logits: Tensor<'f32'>,
-  tokens: readonly number[],
+  asked: readonly number[] | Tensor<'i32'>,
   requests: readonly Request[],
   n: number,
 ): Promise<Choice[]> {
   const V = logits.shape[1]!;
   const parts = tidy(logits.device, () => {
     const relative = sub(logits, logSumExp(logits, { axis: -1, keepDims: true }));
-    const places = logits.device.tensor(
-      tokens.map((token, r) => r * V + token),
-      [tokens.length],
-      { dtype: 'i32' },
-    );
+    const places =
+      'storage' in asked
+        ? asked
+        : logits.device.tensor(
+            asked.map((token, r) => r * V + token),
+            [asked.length],
+            { dtype: 'i32' },
+          );
     const best = n > 0 ? topK(relative, Math.min(n, V)) : undefined;
     return { chosen: gatherRows(reshape(relative, [relative.size, 1]), places), ...best };
   });
   try {
-    const [chosen, values, indices] = await Promise.all([parts.chosen.data(), parts.values?.data(), parts.indices?.data()]);
+    const [tokens, chosen, values, indices] = await Promise.all([
+      'storage' in asked ? asked.data().then((ids) => [...ids]) : asked,
+      parts.chosen.data(),
+      parts.values?.data(),
+      parts.indices?.data(),
+    ]);
     return tokens.map((token, r) => {
       const logprob = chosen[r]!;
       if (Number.isNaN(logprob)) {

@@ -1,12 +1,13 @@
-import { readFile } from 'node:fs/promises';
 import { type Flags, readDepths, readFlag, readNumber, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
-import { CommandError, EXIT, UsageError } from '../errors.js';
-import { accuracyOf, evaluate, type Problem } from '../eval/evaluate.js';
-import { modelArgs } from '../flags.js';
+import { EXIT, UsageError } from '../errors.js';
+import { accuracyOf, evaluate } from '../eval/evaluate.js';
+import { readProblems } from '../eval/problems.js';
+import { batchStrategyArgs, modelArgs } from '../flags.js';
 import type { Io } from '../io.js';
 import { loadModel, modelChoice } from '../model/load.js';
 import { createProgress } from '../progress.js';
+import { batchStrategyOptions } from '../strategy.js';
 import { percent, styleFor, table } from '../style.js';
 
 const DEFAULT_DEPTHS = [1, 2, 4, 8, 16, 32];
@@ -34,9 +35,10 @@ export const command: Command = {
       valueHint: 'N',
       description: 'most tokens of an answer (default: the longest right answer and two more)',
     },
+    ...batchStrategyArgs,
     seed: { type: 'string', valueHint: 'N', description: 'keys the initial state, where --init-scale is not 0 (default: 0)' },
     'init-scale': { type: 'string', valueHint: 'X', description: 'multiplies the random initial state; 0 starts from zeros (default: 0)' },
-    json: { type: 'boolean', description: 'one JSON object a line and depth: depth, accuracy, n' },
+    json: { type: 'boolean', description: 'one JSON object a line and depth: depth, accuracy, n; with --exit, meanRecurrences' },
   },
   notes: [
     'Decoding is greedy. An answer is right when the text up to the stop token is the expected one; white space around it does not count.',
@@ -45,40 +47,6 @@ export const command: Command = {
   examples: ['unroll eval problems.jsonl', 'unroll eval problems.jsonl --model ./checkpoint --depths 1,2,4 --json'],
   run,
 };
-
-async function readProblems(file: string, io: Io): Promise<Problem[]> {
-  const text =
-    file === '-'
-      ? await io.stdin.readAll()
-      : await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => Promise.reject(unreadable(file, error)));
-  const name = file === '-' ? 'standard input' : `"${file}"`;
-  const problems = text
-    .replace(/^\uFEFF/, '')
-    .split(/\r?\n/)
-    .flatMap((line, i) => (line.trim() === '' ? [] : [parseProblem(line, `${name}, line ${i + 1}`)]));
-  if (problems.length === 0)
-    throw new CommandError(`${name} holds no problems; each line must be like {"prompt": "12+30=", "answer": "42"}`);
-  return problems;
-}
-
-function unreadable(file: string, error: NodeJS.ErrnoException): Error {
-  if (error.code === 'ENOENT') return new CommandError(`there is no file "${file}"; eval takes a JSONL file of {"prompt", "answer"}`);
-  return new CommandError(`"${file}" cannot be read: ${error.message}`);
-}
-
-function parseProblem(line: string, where: string): Problem {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (error) {
-    throw new CommandError(`${where} is not JSON: ${(error as Error).message}`);
-  }
-  const { prompt, answer } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
-  if (typeof prompt !== 'string' || typeof answer !== 'string' || prompt === '') {
-    throw new CommandError(`${where} must have "prompt" and "answer" as texts, such as {"prompt": "12+30=", "answer": "42"}`);
-  }
-  return { prompt, answer };
-}
 
 async function run(flags: Flags, io: Io): Promise<number> {
   const depths = readDepths(flags) ?? DEFAULT_DEPTHS;
@@ -89,7 +57,9 @@ async function run(flags: Flags, io: Io): Promise<number> {
     maxNewTokens: readWhole(flags, 'max-new-tokens', 1),
     seed: readWhole(flags, 'seed', 0) ?? 0,
     initScale: readNumber(flags, 'init-scale', 0, 1e6) ?? 0,
+    strategy: batchStrategyOptions(flags),
   };
+  const exits = options.strategy.exit !== undefined;
   const json = readFlag(flags, 'json');
   const limit = readWhole(flags, 'limit', 1);
   const problems = (await readProblems(readText(flags, 'file')!, io)).slice(0, limit);
@@ -98,19 +68,20 @@ async function run(flags: Flags, io: Io): Promise<number> {
   try {
     const style = styleFor(io);
     const rows: string[][] = [];
-    for await (const { depth, correct } of evaluate(loaded, problems, options, io, (fraction, at) =>
+    for await (const { depth, correct, meanRecurrences } of evaluate(loaded, problems, options, io, (fraction, at) =>
       progress.update(fraction, `depth ${at}`),
     )) {
       const accuracy = accuracyOf(correct);
-      rows.push([String(depth), percent(accuracy), `${correct.filter(Boolean).length} of ${correct.length}`]);
+      const right = `${correct.filter(Boolean).length} of ${correct.length}`;
+      rows.push([String(depth), percent(accuracy), right, ...(exits ? [meanRecurrences.toFixed(2)] : [])]);
       if (!json) continue;
       progress.done();
-      io.stdout.write(`${JSON.stringify({ depth, accuracy, n: correct.length })}\n`);
+      io.stdout.write(`${JSON.stringify({ depth, accuracy, n: correct.length, ...(exits ? { meanRecurrences } : {}) })}\n`);
     }
     progress.done();
     if (!json)
       io.stdout.write(
-        `${loaded.name}, ${problems.length} problems\n\n${table([['depth', 'accuracy', 'right'].map(style.bold), ...rows], { left: [] })}`,
+        `${loaded.name}, ${problems.length} problems\n\n${table([[...['depth', 'accuracy', 'right'], ...(exits ? ['recurrences'] : [])].map(style.bold), ...rows], { left: [] })}`,
       );
     return EXIT.ok;
   } finally {

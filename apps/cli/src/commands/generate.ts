@@ -2,10 +2,11 @@ import { type GeneratedToken, type GenerateOptions, generate } from '@unroll/sam
 import { type Flags, readFlag, readText } from '../args.js';
 import type { Command } from '../command.js';
 import { UsageError } from '../errors.js';
-import { modelArgs, samplingArgs, stateArgs } from '../flags.js';
+import { modelArgs, samplingArgs, stateArgs, strategyArgs } from '../flags.js';
 import type { Io } from '../io.js';
 import { type LoadedModel, loadModel, modelChoice } from '../model/load.js';
 import { samplingOptions } from '../sampling.js';
+import { reportLine, strategyOptions } from '../strategy.js';
 import { styleFor } from '../style.js';
 
 export const command: Command = {
@@ -16,8 +17,13 @@ export const command: Command = {
     tokens: { type: 'string', valueHint: 'IDS', description: 'the prompt as token ids with commas, for a model without a tokenizer' },
     ...modelArgs,
     ...samplingArgs,
+    ...strategyArgs,
     ...stateArgs,
     alternatives: { type: 'string', valueHint: 'N', description: 'with --json, the N most likely tokens beside each chosen one' },
+    report: {
+      type: 'boolean',
+      description: 'one line on stderr at the end: recurrences, core passes, accepted drafts, bytes of keys and values',
+    },
     json: {
       type: 'boolean',
       description: 'one JSON object a line and token: token, text, logprob, recurrences; finish and report on the last',
@@ -28,6 +34,8 @@ export const command: Command = {
     'unroll generate "731+94="',
     'echo "731+94=" | unroll generate --depth 1',
     'unroll generate "2+2=" --temperature 0.8 --seed 7 --json',
+    'unroll generate "731+94=" --depth 16 --exit kl:5e-4 --report',
+    'unroll generate "731+94=" --speculative 2,4 --report',
   ],
   run,
 };
@@ -53,7 +61,7 @@ async function readPrompt(flags: Flags, io: Io): Promise<string | number[]> {
 }
 
 async function run(flags: Flags, io: Io): Promise<number> {
-  const sampling = samplingOptions(flags);
+  const sampling = { ...samplingOptions(flags), ...strategyOptions(flags) };
   const prompt = await readPrompt(flags, io);
   if (prompt.length === 0) throw new UsageError('generate: the prompt is empty; give at least one character');
   const loaded = await loadModel(modelChoice(flags), io);
@@ -63,7 +71,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
         `"${loaded.name}" has no tokenizer.json, so a text prompt cannot be read; give token ids, such as --tokens 15,56,114`,
       );
     }
-    await stream(loaded, { ...sampling, prompt }, readFlag(flags, 'json'), io);
+    await stream(loaded, { ...sampling, prompt }, { json: readFlag(flags, 'json'), report: readFlag(flags, 'report') }, io);
     return 0;
   } finally {
     await loaded.dispose();
@@ -78,7 +86,12 @@ function defaultLimit(loaded: LoadedModel, prompt: string | readonly number[]): 
   return room < 1 ? {} : { maxNewTokens: Math.min(loaded.maxNewTokens, room) };
 }
 
-async function stream(loaded: LoadedModel, options: Omit<GenerateOptions, 'model'>, json: boolean, io: Io): Promise<void> {
+async function stream(
+  loaded: LoadedModel,
+  options: Omit<GenerateOptions, 'model'>,
+  { json, report }: { readonly json: boolean; readonly report: boolean },
+  io: Io,
+): Promise<void> {
   const { model, tokenizer } = loaded;
   const style = styleFor(io);
   const show = (item: GeneratedToken): string => {
@@ -93,9 +106,12 @@ async function stream(loaded: LoadedModel, options: Omit<GenerateOptions, 'model
   };
   const run = generate(all);
   if (!json && io.stdout.isTTY && typeof options.prompt === 'string') io.stdout.write(style.dim(options.prompt));
+  let last: GeneratedToken | undefined;
   for await (const item of run) {
+    last = item;
     io.stdout.write(show(item));
     await io.breathe();
   }
   if (!json) io.stdout.write('\n');
+  if (report && last?.report !== undefined) io.stderr.write(`${reportLine(last.report)}\n`);
 }

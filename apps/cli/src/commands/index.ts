@@ -11,6 +11,8 @@ export const commands: Readonly<Record<string, Entry>> = {
   chat: { description: 'talk with a model', load: () => import('./chat.js') },
   inspect: { description: 'parameters, cost by depth and tensors of a checkpoint', load: () => import('./inspect.js') },
   eval: { description: 'exact-match accuracy on a file of problems, by depth', load: () => import('./eval.js') },
+  compare: { description: 'strategies side by side: accuracy, recurrences, passes, memory, speed', load: () => import('./compare.js') },
   train: { description: 'train a model from a config file', load: () => import('./train.js') },
   parity: { description: "compare with a reference implementation's recorded outputs", load: () => import('./parity.js') },
+  bench: { description: 'what a generated token costs on WebGPU, as JSON', load: () => import('./bench.js') },
 };

@@ -4,7 +4,8 @@ import { CommandError, EXIT } from '../errors.js';
 import { modelArgs } from '../flags.js';
 import { costAt, type DepthCost, kvBytesPerSlot, type PartSizes, partSizes, type TensorRow, tensorRows } from '../inspect/cost.js';
 import type { Io } from '../io.js';
-import { modelChoice, type OpenedModel, openModel } from '../model/load.js';
+import { openCpu, openWebGPU, parseDeviceName } from '../model/device.js';
+import { loadModel, modelChoice, type OpenedModel, openModel } from '../model/load.js';
 import { bytes, grouped, type Style, short, styleFor, table } from '../style.js';
 
 const DEFAULT_DEPTHS = [1, 2, 4, 8, 16, 32, 64];
@@ -16,11 +17,12 @@ export const command: Command = {
     model: modelArgs.model,
     weights: modelArgs.weights,
     'allow-unknown': modelArgs['allow-unknown'],
+    device: { type: 'string', valueHint: 'NAME', description: 'open this device too, and tell what it is: cpu, webgpu or auto' },
     depths: { type: 'string', valueHint: 'R,R,…', description: `depths of the cost table (default: ${DEFAULT_DEPTHS.join(',')})` },
     json: { type: 'boolean', description: 'everything as one JSON object' },
   },
   notes: [
-    'Only headers are read, so that large checkpoints open at once.',
+    'Only headers are read, so that large checkpoints open at once; with --device auto, which measures, the weights too.',
     'Materialised: parameters of the equivalent model without sharing, the embedding counted once, as head. FLOP per token: two for each of',
     'these, and with a full context four times the width more for each key and layer call. KV: keys and values of one token in f32.',
   ],
@@ -31,6 +33,8 @@ export const command: Command = {
 interface Report {
   readonly model: string;
   readonly files: readonly string[];
+  /** Where --device asks for one. */
+  readonly device?: string;
   readonly bytes: number;
   readonly config: OpenedModel['config'];
   readonly parameters: PartSizes;
@@ -41,12 +45,14 @@ interface Report {
 
 async function run(flags: Flags, io: Io): Promise<number> {
   const depths = readDepths(flags) ?? DEFAULT_DEPTHS;
+  const device = await describeDevice(flags, io);
   const opened = await openModel({ ...modelChoice(flags), tokenizer: false });
   const { config, checkpoint } = opened;
   await checkpoint.close();
   const report: Report = {
     model: opened.name,
     files: checkpoint.files,
+    ...(device === undefined ? {} : { device }),
     bytes: checkpoint.totalBytes,
     config,
     parameters: partSizes(config),
@@ -59,6 +65,22 @@ async function run(flags: Flags, io: Io): Promise<number> {
   if (bad.length > 0)
     throw new CommandError(`"${opened.name}": ${bad.length} tensors do not fit config.json, first ${bad[0]!.name}: ${bad[0]!.problem}`);
   return EXIT.ok;
+}
+
+/** What the device of --device is; undefined without the flag. */
+async function describeDevice(flags: Flags, io: Io): Promise<string | undefined> {
+  const choice = modelChoice(flags);
+  if (choice.device === undefined) return undefined;
+  const name = parseDeviceName(choice.device);
+  if (name === 'auto') {
+    const loaded = await loadModel({ ...choice, tokenizer: false }, io);
+    const { description } = loaded.device;
+    await loaded.dispose();
+    return description;
+  }
+  const { device, close } = await (name === 'cpu' ? openCpu() : openWebGPU());
+  await close();
+  return device.description;
 }
 
 const PARTS: readonly (readonly [keyof PartSizes, string])[] = [
@@ -94,6 +116,7 @@ function show(report: Report, style: Style): string {
     return [name, `[${shape.join(', ')}]`, dtype ?? '-', note];
   });
   const facts = [
+    ...(report.device === undefined ? [] : [['device', report.device]]),
     ['files', `${report.files.join(', ')} (${bytes(report.bytes)})`],
     [
       'layers',

@@ -14,7 +14,7 @@ import {
   type TrainingConfig,
   tokenizerFiles,
 } from '@unroll/train';
-import { type Flags, readText, readWhole } from '../args.js';
+import { type Flags, readNumber, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
 import { CommandError, EXIT } from '../errors.js';
 import type { Io } from '../io.js';
@@ -34,7 +34,11 @@ export const command: Command = {
     config: { type: 'positional', required: true, description: 'JSON file: model, tasks, depth, schedule, optimizer, seed, steps' },
     out: { type: 'string', valueHint: 'DIR', short: 'o', description: 'folder of the run: state, log and the model so far (default: run)' },
     steps: { type: 'string', valueHint: 'N', description: 'stop after this step (default: what the config says)' },
-    'save-every': { type: 'string', valueHint: 'S', description: `seconds between saves (default: ${DEFAULT_SAVE_SECONDS})` },
+    'save-every': {
+      type: 'string',
+      valueHint: 'S',
+      description: `seconds between saves; 0 saves after every step (default: ${DEFAULT_SAVE_SECONDS})`,
+    },
     'eval-every': {
       type: 'string',
       valueHint: 'N',
@@ -116,7 +120,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
   const config = await readConfig(readText(flags, 'config')!);
   const out = readText(flags, 'out') ?? 'run';
   const last = readWhole(flags, 'steps', 1) ?? config.steps;
-  const saveMs = 1000 * (readWhole(flags, 'save-every', 1) ?? DEFAULT_SAVE_SECONDS);
+  const saveMs = 1000 * (readNumber(flags, 'save-every', 0, 1e6) ?? DEFAULT_SAVE_SECONDS);
   const evalEvery = readWhole(flags, 'eval-every', 1) ?? DEFAULT_EVAL_STEPS;
   const evalProblems = readWhole(flags, 'eval-problems', 1, 4096) ?? DEFAULT_EVAL_PROBLEMS;
   const { device, close } = await openCpu();
@@ -162,7 +166,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
     progress.done();
     await save(trainer);
     io.stdout.write(`${stopped ? 'stopped' : 'done'} after step ${trainer.step}; the model is in ${join(out, 'model')}\n`);
-    return EXIT.ok;
+    return stopped ? EXIT.interrupted : EXIT.ok;
   } finally {
     release();
     progress.done();

@@ -1,4 +1,4 @@
-import { generateBatch } from '@unroll/sampler';
+import { type CommonOptions, generateBatch } from '@unroll/sampler';
 import { UsageError } from '../errors.js';
 import type { Io } from '../io.js';
 import type { LoadedModel } from '../model/load.js';
@@ -9,7 +9,7 @@ export interface Problem {
 }
 
 /** A problem in tokens, with its place in the file. */
-interface Encoded {
+export interface Encoded {
   readonly index: number;
   readonly tokens: readonly number[];
   readonly answer: string;
@@ -22,6 +22,8 @@ export interface EvaluateOptions {
   readonly batchSize: number;
   /** Most tokens of an answer; the longest right answer and two more when absent. */
   readonly maxNewTokens?: number | undefined;
+  /** How the recurrences of each token run; to the full depth when absent. */
+  readonly strategy?: Pick<CommonOptions, 'exit' | 'warmStart' | 'policy'>;
 }
 
 export interface DepthResult {
@@ -29,9 +31,12 @@ export interface DepthResult {
   /** Of each problem: was the answer exactly right. */
   readonly correct: readonly boolean[];
   readonly answers: readonly string[];
+  /** Over all generated tokens. */
+  readonly meanRecurrences: number;
 }
 
-function encodeAll(loaded: LoadedModel, problems: readonly Problem[]): { encoded: Encoded[]; longestAnswer: number } {
+/** Problems in tokens, the shortest first, and the tokens of the longest right answer. Throws UsageError. */
+export function encodeAll(loaded: LoadedModel, problems: readonly Problem[]): { encoded: Encoded[]; longestAnswer: number } {
   const { tokenizer, model } = loaded;
   if (tokenizer === undefined)
     throw new UsageError(`"${loaded.name}" has no tokenizer.json; eval works on text, so give a model that has one`);
@@ -70,6 +75,7 @@ export async function* evaluate(
   for (const depth of options.depths) {
     const correct: boolean[] = new Array<boolean>(problems.length).fill(false);
     const answers: string[] = new Array<string>(problems.length).fill('');
+    const tally = { tokens: 0, recurrences: 0 };
     for (let start = 0; start < encoded.length; start += options.batchSize) {
       const batch = encoded.slice(start, start + options.batchSize);
       const room = model.contextLength - Math.max(...batch.map(({ tokens }) => tokens.length));
@@ -82,9 +88,12 @@ export async function* evaluate(
         maxNewTokens: Math.min(options.maxNewTokens ?? longestAnswer + 2, room),
         seed: options.seed,
         initScale: options.initScale,
+        ...options.strategy,
       });
-      for await (const { prompt, text } of run) {
+      for await (const { prompt, text, recurrences } of run) {
         texts[prompt] += text;
+        tally.tokens++;
+        tally.recurrences += recurrences;
         // Once for each step of the batch.
         if (prompt === 0) await io.breathe();
       }
@@ -96,7 +105,7 @@ export async function* evaluate(
       done += batch.length * depth;
       onProgress(done / total, depth);
     }
-    yield { depth, correct, answers };
+    yield { depth, correct, answers, meanRecurrences: tally.recurrences / tally.tokens };
   }
 }
 

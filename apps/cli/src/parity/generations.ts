@@ -82,6 +82,28 @@ function compareField(
   return compare(a!, e!, field === 'exit_values_first_token' ? FORWARD_TOLERANCE[device]! : EXACT);
 }
 
+/**
+ * Where a GPU's run leaves the recorded tokens, and how near the two best tokens were there: rounding may decide between tokens whose
+ * gap is small, and nothing else may.
+ */
+async function explainTokens(
+  model: RecurrentModel,
+  prompt: readonly number[],
+  expected: readonly number[],
+  plan: StrategyPlan,
+): Promise<string | undefined> {
+  const { kind: _, ...strategy } = plan;
+  const options = { model, prompt, maxNewTokens: expected.length, stopTokens: [], temperature: 0, alternatives: 2, ...strategy };
+  let at = 0;
+  for await (const { token, alternatives } of generate(options)) {
+    if (token !== expected[at++]) {
+      const gap = alternatives![0]!.logprob - (alternatives![1]?.logprob ?? Number.NEGATIVE_INFINITY);
+      return `leaves the recorded tokens at new token ${at}, where the top-2 gap is ${gap.toExponential(2)}`;
+    }
+  }
+  return undefined;
+}
+
 /** Runs every recorded generation and compares its fields, one check each. */
 export async function compareGenerations(
   model: RecurrentModel,
@@ -112,12 +134,22 @@ export async function compareGenerations(
     }
     const took = performance.now() - started;
     const kind = plan?.kind ?? 'unknown';
+    let parting: string | undefined;
+    if (model.device.kind === 'webgpu' && plan !== undefined && tokens !== undefined && 'tokens' in outcome) {
+      const wanted = tokens.slice(0, newTokens);
+      if (compare(outcome.tokens as readonly number[], wanted, EXACT).status === 'fail')
+        parting = await explainTokens(model, prompt, wanted, plan);
+    }
     comparedFields(record, plan).forEach((field, i) => {
       const ms = i === 0 ? took : 0;
       const base = { name: `${name}.${field}`, kind, ms };
       if ('status' in outcome && typeof outcome.status === 'string')
         add({ ...base, maxError: null, ...(outcome as Pick<Check, 'status' | 'reason'>) });
-      else add({ ...base, ...compareField(field, outcome as Actual, record, prompt.length, newTokens, model.device.kind) });
+      else {
+        const result = compareField(field, outcome as Actual, record, prompt.length, newTokens, model.device.kind);
+        const why = field === 'tokens' && parting !== undefined ? { reason: `${result.reason}; ${parting}` } : {};
+        add({ ...base, ...result, ...why });
+      }
     });
   }
   return { checks, actual: all };

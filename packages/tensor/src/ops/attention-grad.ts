@@ -1,5 +1,5 @@
 import { RangeOpError, ShapeError } from '../errors.js';
-import { apply, defineOp, type HostOperand } from '../op.js';
+import { apply, defineOp, expectDTypes, type HostOperand } from '../op.js';
 import { given, type Sample } from '../sample.js';
 import { sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
@@ -48,6 +48,7 @@ function forEachHead(
 export const attentionGradOp = defineOp<AttentionGradAttrs>({
   name: 'attentionGrad',
   infer(inputs) {
+    expectDTypes('attentionGrad', inputs, ['f32', 'f32', 'f32', 'i32', 'i32', 'f32']);
     const [q, k, v, , , g] = inputs;
     if (!sameShape(q!.shape, g!.shape))
       throw new ShapeError(`attentionGrad: g must be like q; got q=${showShape(q!.shape)} g=${showShape(g!.shape)}`);

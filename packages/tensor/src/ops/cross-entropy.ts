@@ -158,8 +158,8 @@ const crossEntropyGradKernel = () =>
 export const crossEntropyGradOp = defineOp<CrossEntropyAttrs>({
   name: 'crossEntropyGrad',
   infer(inputs, attrs) {
-    const [loss] = crossEntropyOp.infer(inputs, attrs);
     expectDTypes('crossEntropyGrad', inputs, ['f32', 'i32', 'f32']);
+    const [loss] = crossEntropyOp.infer(inputs, attrs);
     if (!sameShape(loss!.shape, inputs[2]!.shape))
       throw new ShapeError(`crossEntropyGrad: g must be ${showShape(loss!.shape)}; got ${showShape(inputs[2]!.shape)}`);
     return [inputs[0]!];

@@ -122,8 +122,8 @@ export const rmsNormGradOp = defineOp<RmsNormAttrs>({
   name: 'rmsNormGrad',
   infer(inputs, attrs) {
     const [x, w, g] = inputs;
-    rmsNormOp.infer(inputs, attrs);
     expectDTypes('rmsNormGrad', inputs, ['f32', 'f32', 'f32']);
+    rmsNormOp.infer(inputs, attrs);
     if (!sameShape(x!.shape, g!.shape))
       throw new ShapeError(`rmsNormGrad: g must be like x; got x=${showShape(x!.shape)} g=${showShape(g!.shape)}`);
     return [x!, w!];

@@ -77,8 +77,8 @@ const siluMulGradKernel = () =>
 export const siluMulGradOp = defineOp<null>({
   name: 'siluMulGrad',
   infer(inputs) {
-    const [y] = siluMulOp.infer([inputs[0]!], null);
     expectDTypes('siluMulGrad', inputs, ['f32', 'f32']);
+    const [y] = siluMulOp.infer([inputs[0]!], null);
     if (!sameShape(y!.shape, inputs[1]!.shape))
       throw new ShapeError(`siluMulGrad: g must be ${showShape(y!.shape)}; got ${showShape(inputs[1]!.shape)}`);
     return [inputs[0]!];

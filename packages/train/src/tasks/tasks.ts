@@ -31,7 +31,7 @@ export const parity: Task = {
   },
 };
 
-/** `@07 31 74 13:0*3=1`, without the spaces: from node 0, where do 3 steps along the arrows lead. */
+/** `@07 74 43 31 (and so on):0*3=3`, without the spaces: from node 0, where do 3 steps along the arrows lead. */
 export const pointer: Task = {
   name: 'pointer',
   level: 'steps along the arrows',

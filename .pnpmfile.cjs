@@ -1,0 +1,9 @@
+// pnpm would install the program's optional peer with it, since tooling/dev has it: 130 MB that "npm start" does not need.
+module.exports = {
+  hooks: {
+    readPackage(manifest) {
+      if (manifest.name === '@unroll/cli') delete manifest.peerDependencies?.webgpu;
+      return manifest;
+    },
+  },
+};

@@ -1,0 +1,182 @@
+import { uncachedPass } from '@unroll/nn';
+import { forward, type RecurrentModel } from '@unroll/recurrent';
+import { generate } from '@unroll/sampler';
+import { affine, tidy } from '@unroll/tensor';
+import type { KernelTime, WebGPUDevice } from '@unroll/tensor/webgpu';
+import { type Flags, readDepth, readText, readWhole } from '../args.js';
+import type { Command } from '../command.js';
+import { EXIT, UsageError } from '../errors.js';
+import { modelArgs } from '../flags.js';
+import { partSizes } from '../inspect/cost.js';
+import type { Io } from '../io.js';
+import { type LoadedModel, loadModel, modelChoice } from '../model/load.js';
+
+const DEFAULT_TOKENS = 16;
+const PROMPT = 8;
+const REPLAYS = 32;
+const ROUNDS = 5;
+
+export const command: Command = {
+  name: 'bench',
+  description: 'dispatches, submits, host and GPU time of a generated token on WebGPU, as JSON',
+  args: {
+    ...modelArgs,
+    device: { type: 'string', valueHint: 'NAME', description: 'webgpu (default), the only device that this measures' },
+    depth: { type: 'string', valueHint: 'R', short: 'd', description: "recurrences per token (default: the model's mean)" },
+    'max-new-tokens': { type: 'string', valueHint: 'N', short: 'n', description: `tokens to generate (default: ${DEFAULT_TOKENS})` },
+  },
+  notes: [
+    'generate: what the program does for a token. hostMicrosecondsPerDispatch is the time in which a pass is encoded, by dispatch, the',
+    'shortest of five. recordedStep: one core step, recorded and replayed, which generation does not use yet. kernels: time on the GPU, where',
+    'the adapter has timestamps. A software adapter computes on the CPU: its times say nothing about a GPU.',
+  ],
+  examples: ['unroll bench', 'unroll bench --model ./checkpoint --depth 32 -n 64'],
+  run,
+};
+
+interface Generated {
+  readonly tokens: number;
+  readonly millisecondsPerToken: number;
+  readonly dispatchesPerToken: number;
+  readonly dispatchesPerBlock: number;
+  readonly submitsPerToken: number;
+  readonly readbacksPerToken: number;
+  readonly bytesReadPerToken: number;
+  readonly bytesWrittenPerToken: number;
+}
+
+const round = (value: number): number => Number(value.toPrecision(4));
+
+/** Layer calls of one token at a depth. */
+function blocksAt({ config }: RecurrentModel, depth: number): number {
+  return config.preludeLayers + depth * config.coreLayers + config.codaLayers;
+}
+
+/** Generates, and counts from the second token on: the first has the prompt in it. */
+async function measureGenerate(model: RecurrentModel, device: WebGPUDevice, depth: number, tokens: number): Promise<Generated> {
+  const prompt = Array.from({ length: PROMPT }, (_, i) => i % model.vocabularySize);
+  const options = { model, prompt, recurrences: depth, maxNewTokens: tokens + 1, stopTokens: [], initScale: 0 };
+  let before = device.stats();
+  let started = 0;
+  let counted = -1;
+  for await (const _ of generate(options)) {
+    if (++counted > 0) continue;
+    before = device.stats();
+    started = performance.now();
+  }
+  const took = performance.now() - started;
+  const after = device.stats();
+  const each = (key: 'submits' | 'dispatches' | 'reads' | 'bytesRead' | 'bytesWritten') => round((after[key] - before[key]) / counted);
+  return {
+    tokens: counted,
+    millisecondsPerToken: round(took / counted),
+    dispatchesPerToken: each('dispatches'),
+    dispatchesPerBlock: round(each('dispatches') / blocksAt(model, depth)),
+    submitsPerToken: each('submits'),
+    readbacksPerToken: each('reads'),
+    bytesReadPerToken: each('bytesRead'),
+    bytesWrittenPerToken: each('bytesWritten'),
+  };
+}
+
+/** Microseconds of host time by dispatch of what `encode` enqueues, the shortest of some rounds. */
+async function hostTime(device: WebGPUDevice, encode: () => void): Promise<number> {
+  let best = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < ROUNDS; i++) {
+    await device.idle();
+    const before = device.stats().dispatches;
+    const started = performance.now();
+    encode();
+    best = Math.min(best, ((performance.now() - started) * 1000) / (device.stats().dispatches - before));
+  }
+  await device.idle();
+  return best;
+}
+
+async function measureRecordedStep(model: RecurrentModel, device: WebGPUDevice) {
+  const pass = uncachedPass(device, 1, Int32Array.of(0));
+  const e = device.zeros([1, 1, model.config.width]);
+  const state = device.zeros([1, 1, model.config.width]);
+  try {
+    const program = device.record(() => model.step(e, state, 0, pass));
+    try {
+      program.replay(1);
+      const micros = await hostTime(device, () => program.replay(REPLAYS));
+      const blocks = model.config.coreLayers;
+      return {
+        dispatches: program.dispatches,
+        dispatchesPerBlock: round(program.dispatches / blocks),
+        hostMicrosecondsPerDispatch: round(micros),
+      };
+    } finally {
+      program.dispose();
+    }
+  } finally {
+    for (const owner of [e, state, pass]) owner.dispose();
+  }
+}
+
+/** Gigabytes a second, read and written, of a copy on the device: the measure for what reads weights. */
+async function measureCopy(device: WebGPUDevice): Promise<number> {
+  const megabytes = device.software ? 8 : 128;
+  const x = device.zeros([megabytes * 2 ** 18]);
+  try {
+    let best = 0;
+    for (let i = 0; i < ROUNDS; i++) {
+      await device.idle();
+      const started = performance.now();
+      tidy(device, () => void affine(x, { scale: 2 }));
+      await device.idle();
+      best = Math.max(best, (2 * x.size * 4) / (performance.now() - started) / 1e6);
+    }
+    return best;
+  } finally {
+    x.dispose();
+  }
+}
+
+/** Time on the GPU of one token at depth 1 behind a short prompt; null without timestamps. */
+async function measureKernels(model: RecurrentModel, device: WebGPUDevice): Promise<KernelTime[] | null> {
+  if (!device.description.includes('timestamp-query used')) return null;
+  const times = await device.profile(() => forward(model, [[0]], { recurrences: 1, initialState: { scale: 0 } }).dispose());
+  return times.map((time) => ({ ...time, microseconds: round(time.microseconds) }));
+}
+
+async function measure({ name, model, device }: LoadedModel, depth: number, tokens: number) {
+  const gpu = device as WebGPUDevice;
+  await measureGenerate(model, gpu, 1, 1);
+  const generated = await measureGenerate(model, gpu, depth, tokens);
+  const once = () => forward(model, [[0]], { recurrences: depth, initialState: { scale: 0 } }).dispose();
+  const host = await hostTime(gpu, once);
+  const copy = await measureCopy(gpu);
+  const { core, adapter, prelude, coda, head, embedding } = partSizes(model.config);
+  const readBytes = 4 * (prelude + depth * (core + adapter) + coda + (model.config.tiedHead ? embedding : head));
+  return {
+    device: gpu.description,
+    software: gpu.software,
+    ...(gpu.software ? { note: 'a software adapter: the times are of a CPU and say nothing about a GPU; counts hold anywhere' } : {}),
+    model: name,
+    depth,
+    blocksPerToken: blocksAt(model, depth),
+    generate: { ...generated, hostMicrosecondsPerDispatch: round(host) },
+    recordedStep: await measureRecordedStep(model, gpu),
+    copyGigabytesPerSecond: round(copy),
+    weightBytesPerToken: readBytes,
+    shareOfCopyBandwidth: round(readBytes / generated.millisecondsPerToken / 1e6 / copy),
+    kernels: await measureKernels(model, gpu),
+  };
+}
+
+async function run(flags: Flags, io: Io): Promise<number> {
+  const device = readText(flags, 'device') ?? 'webgpu';
+  if (device !== 'webgpu') throw new UsageError(`bench: --device must be webgpu, whose dispatches it counts; got "${device}"`);
+  const tokens = readWhole(flags, 'max-new-tokens', 1) ?? DEFAULT_TOKENS;
+  const depth = readDepth(flags);
+  const loaded = await loadModel({ ...modelChoice(flags), device, tokenizer: false }, io);
+  try {
+    io.stdout.write(`${JSON.stringify(await measure(loaded, depth ?? loaded.model.meanRecurrence, tokens), null, 2)}\n`);
+    return EXIT.ok;
+  } finally {
+    await loaded.dispose();
+  }
+}

@@ -1,0 +1,133 @@
+import { forward, initParams, type RecurrentConfig, RecurrentModel } from '@unroll/recurrent';
+import type { RunReport } from '@unroll/sampler';
+import type { Device } from '@unroll/tensor';
+import type { Io } from '../io.js';
+import type { Strategy } from './strategies.js';
+
+/** Cost of a pass over L rows behind a context, in milliseconds. */
+export interface RowCost {
+  readonly rows: number;
+  /** Of one recurrence. */
+  readonly coreMs: number;
+  /** Of prelude, coda and head together. */
+  readonly outerMs: number;
+}
+
+const MOST_ROWS = 16;
+
+/** ~100 M parameters in 12 layers, as few of them in the vocabulary as the layers leave. */
+export const LARGE_CONFIG: RecurrentConfig = {
+  vocabularySize: 8192,
+  contextLength: 256,
+  width: 768,
+  heads: 12,
+  kvHeads: 12,
+  mlpWidth: 2560,
+  preludeLayers: 2,
+  coreLayers: 8,
+  codaLayers: 2,
+  meanRecurrence: 8,
+  meanBackpropDepth: 8,
+  normEps: 1e-6,
+  ropeBase: 10_000,
+  tiedHead: true,
+  qkBias: true,
+};
+
+/** The large model with random weights: what it says means nothing, what it costs does. */
+export function largeModel(device: Device): RecurrentModel {
+  return new RecurrentModel(device, LARGE_CONFIG, initParams(device, LARGE_CONFIG, { seed: 1 }));
+}
+
+/**
+ * Measures passes over 1 to 16 rows behind a context of as many tokens as fit, up to 32: the fastest of `repeats` rounds, in turns, so
+ * that a busy moment of the machine does not fall on one number of rows alone.
+ */
+export async function measureRows(
+  model: RecurrentModel,
+  repeats: number,
+  io: Io,
+  onProgress: (fraction: number) => void = () => undefined,
+): Promise<RowCost[]> {
+  const cache = model.createCache();
+  const most = Math.min(MOST_ROWS, model.contextLength - 1);
+  const context = Math.min(32, model.contextLength - most);
+  const depths = [1, 3] as const;
+  const tokens = (count: number) => Array.from({ length: count }, (_, i) => i % model.vocabularySize);
+  const time = async (rows: number, recurrences: number): Promise<number> => {
+    const started = performance.now();
+    const logits = forward(model, [tokens(rows)], { cache, recurrences });
+    await logits.data();
+    const ms = performance.now() - started;
+    logits.dispose();
+    cache.truncate(context);
+    return ms;
+  };
+  try {
+    forward(model, [tokens(context)], { cache, recurrences: depths[1] }).dispose();
+    const best = Array.from({ length: most }, () => [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]);
+    // The first round compiles and fills pools.
+    for (let round = 0; round <= repeats; round++) {
+      for (let rows = 1; rows <= most; rows++) {
+        for (const [i, depth] of depths.entries()) {
+          const ms = await time(rows, depth);
+          if (round > 0) best[rows - 1]![i] = Math.min(best[rows - 1]![i]!, ms);
+        }
+        await io.breathe();
+        onProgress((round * most + rows) / ((repeats + 1) * most));
+      }
+    }
+    return best.map(([shallow, deep], i) => {
+      const coreMs = (deep! - shallow!) / (depths[1] - depths[0]);
+      return { rows: i + 1, coreMs, outerMs: Math.max(0, shallow! - coreMs) };
+    });
+  } finally {
+    cache.dispose();
+  }
+}
+
+/** Cost at a number of rows that need not be whole; beyond the measured ones, along the last two. */
+function costAt(costs: readonly RowCost[], rows: number): { readonly core: number; readonly outer: number } {
+  const low = Math.min(Math.max(1, Math.floor(rows)), costs.length - 1);
+  const [a, b] = [costs[low - 1]!, costs[low]!];
+  const part = rows - low;
+  return { core: a.coreMs + part * (b.coreMs - a.coreMs), outer: a.outerMs + part * (b.outerMs - a.outerMs) };
+}
+
+/** Milliseconds that a run should take by its counts alone: plain at one depth, speculative, or wavefront; null for others. */
+function predictedMs(report: RunReport, { options }: Strategy, costs: readonly RowCost[]): number | null {
+  const { recurrences: r, speculative, wavefront, exit } = options;
+  if (typeof r !== 'number' || exit !== undefined) return null;
+  const { promptTokens: P, newTokens } = report;
+  const pass = (rows: number, depth: number) => {
+    const { core, outer } = costAt(costs, rows);
+    return depth * core + outer;
+  };
+  const prefill = pass(P, r);
+  if (speculative !== undefined) {
+    const { rounds, drafted } = report.speculation!;
+    if (rounds === 0) return prefill;
+    const reused = speculative.reuseDrafts === true;
+    // Drafts that are gone on from leave no free token behind them, and that row out.
+    const verify = pass(drafted / rounds + (reused ? 0 : 1), r - (reused ? speculative.draftRecurrences : 0));
+    return prefill + drafted * pass(1, speculative.draftRecurrences) + rounds * verify;
+  }
+  if (wavefront !== undefined) {
+    const { rounds } = report.wavefront!;
+    if (rounds === 0) return prefill;
+    const inner = wavefront.innerRecurrences!;
+    return prefill + rounds * pass((report.corePositions - r * P) / (rounds * inner), inner);
+  }
+  return prefill + (newTokens - 1) * pass(1, r);
+}
+
+/** The same over several runs. */
+export function predictedTotal(reports: readonly RunReport[], strategy: Strategy, costs: readonly RowCost[]): number | null {
+  let total = 0;
+  for (const report of reports) {
+    const ms = predictedMs(report, strategy, costs);
+    if (ms === null) return null;
+    total += ms;
+  }
+  return total;
+}

@@ -1,0 +1,136 @@
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'tsup';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { jsonLines, temporaryFolder, unroll } from './support.js';
+
+const config = {
+  model: {
+    n_embd: 32,
+    num_attention_heads: 2,
+    intermediate_size: 48,
+    vocab_size: 24,
+    block_size: 32,
+    n_layers_in_prelude: 1,
+    n_layers_in_recurrent_block: 1,
+    n_layers_in_coda: 1,
+    mean_recurrence: 3,
+    mean_backprop_depth: 2,
+    norm_eps: 1e-6,
+    tie_embeddings: true,
+    qk_bias: true,
+  },
+  seed: 4,
+  steps: 40,
+  tasks: [{ task: 'addition', weight: 1, levels: [1, 2] }],
+  microBatch: 16,
+  depth: { kind: 'lognormal-poisson', mean: 3, gradient: 2 },
+  schedule: { kind: 'warmup-constant', peak: 0.005, warmup: 5 },
+  optimizer: { name: 'ellisAdam' },
+};
+
+const folder = temporaryFolder();
+const recipe = join(folder, 'recipe.json');
+writeFileSync(recipe, JSON.stringify(config));
+const log = (run: string) =>
+  jsonLines(readFileSync(join(run, 'log.jsonl'), 'utf8')) as { step: number; validation?: Record<string, number> }[];
+const state = (run: string) => readFileSync(join(run, 'training.safetensors'));
+
+describe('train', () => {
+  it('makes a model that the other commands take, and a log', async () => {
+    const run = join(folder, 'plain');
+    const { code, out } = await unroll(['train', recipe, '--out', run, '--steps', '6', '--eval-every', '3', '--eval-problems', '8']);
+    expect([code, out]).toEqual([0, `done after step 6; the model is in ${join(run, 'model')}\n`]);
+    const lines = log(run);
+    expect(lines.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(lines.flatMap(({ step, validation }) => (validation === undefined ? [] : [step]))).toEqual([3, 6]);
+    expect(Object.keys(lines[2]!.validation!)).toEqual(['1', '2', '4']);
+    expect((await unroll(['generate', '12+30=', '--model', join(run, 'model'), '-n', '2'])).code).toBe(0);
+  });
+
+  it('refuses what is no config', async () => {
+    expect(await unroll(['train', join(folder, 'none.json')])).toMatchObject({ code: 1, err: expect.stringContaining('there is no file') });
+    const bad = join(folder, 'bad.json');
+    writeFileSync(bad, JSON.stringify({ ...config, steps: 0 }));
+    expect(await unroll(['train', bad])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('steps must be a whole number from 1; got 0'),
+    });
+    writeFileSync(bad, '{');
+    expect(await unroll(['train', bad])).toMatchObject({ code: 1, err: expect.stringContaining('is not JSON') });
+  });
+});
+
+describe('a run that is killed', () => {
+  const main = join(folder, 'main.mjs');
+  beforeAll(async () => {
+    await build({
+      entry: { main: fileURLToPath(new URL('../src/main.ts', import.meta.url)) },
+      outDir: folder,
+      outExtension: () => ({ js: '.mjs' }),
+      format: ['esm'],
+      target: 'es2022',
+      platform: 'node',
+      noExternal: [/./],
+      clean: false,
+      config: false,
+      tsconfig: fileURLToPath(new URL('../tsconfig.json', import.meta.url)),
+      silent: true,
+      splitting: true,
+      banner: { js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);" },
+      esbuildOptions(options) {
+        options.conditions = ['@unroll/source', 'module', 'node', 'import', 'default'];
+      },
+    });
+  }, 120_000);
+
+  const start = (run: string) => {
+    const child = spawn(process.execPath, [
+      main,
+      'train',
+      recipe,
+      '--out',
+      run,
+      '--save-every',
+      '0',
+      '--eval-every',
+      '1000',
+      '--eval-problems',
+      '4',
+    ]);
+    return { child, ended: new Promise<number | null>((resolve) => child.on('close', resolve)) };
+  };
+  const steps = (run: string) => {
+    try {
+      return readFileSync(join(run, 'log.jsonl'), 'utf8').split('\n').length - 1;
+    } catch {
+      return 0;
+    }
+  };
+
+  it('goes on to the same bits as one that ran through, wherever it was killed', async () => {
+    const [through, killed] = [join(folder, 'through'), join(folder, 'killed')];
+    expect(await start(through).ended).toBe(0);
+    for (const at of [3, 11, 12, 30]) {
+      const { child, ended } = start(killed);
+      while (steps(killed) < at && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 1));
+      child.kill('SIGKILL');
+      expect(await ended).toBe(null);
+    }
+    expect(await start(killed).ended).toBe(0);
+    expect(state(killed).equals(state(through))).toBe(true);
+    const without = (run: string) => log(run).map((line) => ({ ...line, tokensPerSecond: 0 }));
+    expect(without(killed)).toEqual(without(through));
+  }, 120_000);
+
+  it('saves and ends with 130 on Ctrl-C', async () => {
+    const run = join(folder, 'stopped');
+    const { child, ended } = start(run);
+    while (steps(run) < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill('SIGINT');
+    expect(await ended).toBe(130);
+    expect(state(run).length).toBeGreaterThan(1000);
+  }, 60_000);
+});

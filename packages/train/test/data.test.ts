@@ -1,0 +1,189 @@
+import { ignoreTarget } from '@unroll/recurrent';
+import {
+  batchOf,
+  checkDepth,
+  checkMixture,
+  depthAt,
+  drawProblems,
+  encodeText,
+  endToken,
+  isHeldOut,
+  type Problem,
+  packDocuments,
+  problemFor,
+  Random,
+  tasks,
+  tokenizerFiles,
+  vocabularySize,
+} from '@unroll/train';
+import { describe, expect, it } from 'vitest';
+
+const many = (name: string, level: number, count = 300, heldOut = false) =>
+  Array.from({ length: count }, (_, i) => problemFor(tasks[name]!, new Random(7, 'problem', i), level, heldOut));
+
+describe('the tasks', () => {
+  // Each is solved from its text by other means than its generator's.
+  const solvers: Record<string, (prompt: string) => string> = {
+    addition: (prompt) => {
+      const [a, b] = prompt.slice(0, -1).split('+').map(BigInt);
+      return String(a! + b!);
+    },
+    parity(prompt) {
+      const [, bits, count] = /^#([01]+):(\d+)=$/.exec(prompt)!;
+      return String([...bits!.slice(0, Number(count))].filter((bit) => bit === '1').length % 2);
+    },
+    pointer(prompt) {
+      const [, edges, start, steps] = /^@((?:\d\d)+):(\d)\*(\d+)=$/.exec(prompt)!;
+      const walk = (at: string, left: number): string =>
+        left === 0 ? at : walk(edges!.match(/../g)!.find((edge) => edge[0] === at)![1]!, left - 1);
+      return walk(start!, Number(steps));
+    },
+    permutation(prompt) {
+      const all = prompt.slice(1, -1).split('.');
+      // Where a thing lies after all orders: things in places are rearranged one order after the other.
+      return all.reduce((things, order) => [...order].map((place) => things[Number(place) - 1]!).join(''), '12345');
+    },
+  };
+
+  it.each(Object.keys(tasks))('%s: right answers, of its characters, at its levels', (name) => {
+    const task = tasks[name]!;
+    for (const level of [task.levels[0], Math.ceil((task.levels[0] + task.levels[1]) / 2), task.levels[1]]) {
+      for (const { prompt, answer } of many(name, level, 60)) {
+        expect(answer).toBe(solvers[name]!(prompt));
+        expect(() => encodeText(prompt + answer)).not.toThrow();
+      }
+    }
+  });
+
+  it('come out the same for the same (seed, place), whatever was drawn before', () => {
+    const mixture = [
+      { task: 'addition', weight: 1, levels: [2, 4] as const },
+      { task: 'parity', weight: 3, levels: [6, 8] as const },
+    ];
+    const all = drawProblems(mixture, 5, 0, 400);
+    expect(drawProblems(mixture, 5, 123, 10)).toEqual(all.slice(123, 133));
+    expect(drawProblems(mixture, 6, 0, 5)).not.toEqual(all.slice(0, 5));
+    const share = all.filter(({ prompt }) => prompt.startsWith('#')).length / all.length;
+    expect(share).toBeGreaterThan(0.68);
+    expect(share).toBeLessThan(0.82);
+  });
+
+  it.each(Object.keys(tasks))('%s: nothing that is held out is trained on', (name) => {
+    const task = tasks[name]!;
+    const level = Math.max(2, task.levels[0]);
+    const trained = new Set(many(name, level, 2000).map(({ key }) => key));
+    const held = many(name, level, 200, true);
+    expect(held.filter(({ key }) => trained.has(key))).toEqual([]);
+    expect(held.every((problem) => isHeldOut(task, problem))).toBe(true);
+  });
+
+  it('hold out both ways to write a sum', () => {
+    const key = (a: number, b: number) => many('addition', 2, 3000).find(({ prompt }) => prompt === `${a}+${b}=`)?.key;
+    const pairs = many('addition', 2, 3000).map(({ prompt }) => prompt.slice(0, -1).split('+').map(Number) as [number, number]);
+    const both = pairs.find(([a, b]) => a !== b && key(a, b) !== undefined && key(b, a) !== undefined)!;
+    expect(key(both[0], both[1])).toBe(key(both[1], both[0]));
+  });
+
+  it('say when a level has too few problems to be split', () => {
+    const task = { ...tasks.parity!, generate: (): Problem => ({ prompt: '#', answer: '0', key: 'one' }) };
+    expect(() => problemFor(task, new Random(1, 'problem', 0), 6, !isHeldOut(task, { prompt: '#', answer: '0', key: 'one' }))).toThrow(
+      'too few to be split',
+    );
+  });
+
+  it('are checked', () => {
+    expect(() => checkMixture([{ task: 'chess', weight: 1, levels: [1, 2] }])).toThrow('there is no task "chess"');
+    expect(() => checkMixture([{ task: 'parity', weight: 1, levels: [1, 2] }])).toThrow('are 6 to 40; got 1 to 2');
+    expect(() => checkMixture([{ task: 'parity', weight: 0, levels: [6, 7] }])).toThrow('weight of parity must be above 0');
+    expect(() => checkMixture([])).toThrow('one share at least');
+  });
+});
+
+describe('batches', () => {
+  it('count the answer and its end, nothing else', () => {
+    const data = batchOf(
+      [
+        { prompt: '1+2=', answer: '3', key: '' },
+        { prompt: '12+30=', answer: '42', key: '' },
+      ],
+      16,
+    );
+    expect(data.lengths).toEqual([5, 8]);
+    const of = (text: string) => encodeText(text);
+    expect([...data.tokens]).toEqual([...of('1+2=3'), ...of('12+30=42')]);
+    const none = (count: number) => new Array<number>(count).fill(ignoreTarget);
+    expect([...data.targets]).toEqual([...none(3), ...of('3'), endToken, ...none(5), ...of('42'), endToken]);
+    expect(() => batchOf([{ prompt: '12+30=', answer: '42', key: '' }], 4)).toThrow('has 8 tokens, the context 4');
+  });
+
+  it('pack documents in rows', () => {
+    const data = packDocuments(
+      [
+        [1, 2, 3],
+        [4, 5],
+        [6, 7, 8, 9],
+      ],
+      4,
+      0,
+    );
+    expect([...data.tokens]).toEqual([1, 2, 3, 0, 4, 5, 0, 6]);
+    expect([...data.targets]).toEqual([2, 3, 0, 4, 5, 0, 6, 7]);
+    expect(data.batch).toBe(2);
+    expect(() => packDocuments([[1]], 4, 0)).toThrow('do not fill one row');
+  });
+
+  it('have a tokenizer of the same tokens', () => {
+    const files = tokenizerFiles(64) as { 'tokenizer.json': { model: { vocab: Record<string, number> }; added_tokens: { id: number }[] } };
+    const { model, added_tokens } = files['tokenizer.json'];
+    expect(Object.keys(model.vocab).length + added_tokens.length).toBe(vocabularySize);
+    for (const [character, id] of Object.entries(model.vocab)) expect(encodeText(character === 'Ċ' ? '\n' : character)).toEqual([id]);
+  });
+});
+
+describe('depths', () => {
+  const draws = (config: Parameters<typeof depthAt>[0], count = 4000) =>
+    Array.from({ length: count }, (_, step) => {
+      const { n, k } = depthAt(config, 11, step + 1);
+      expect(k).toBe(Math.min(config.gradient, n + k));
+      return n + k;
+    });
+  const mean = (values: readonly number[]) => values.reduce((a, b) => a + b) / values.length;
+  const quantile = (values: readonly number[], q: number) => [...values].sort((a, b) => a - b)[Math.floor(q * values.length)]!;
+
+  it("have the paper's distribution: mean 33, median 29, 95 % up to 66, 99 % up to 93", () => {
+    const all = draws({ kind: 'lognormal-poisson', mean: 32, gradient: 8, limit: 1000 }, 20_000);
+    expect(Math.abs(mean(all) - 33)).toBeLessThan(0.5);
+    expect(Math.abs(quantile(all, 0.5) - 29)).toBeLessThanOrEqual(1);
+    expect(Math.abs(quantile(all, 0.95) - 66)).toBeLessThanOrEqual(2);
+    expect(Math.abs(quantile(all, 0.99) - 93)).toBeLessThanOrEqual(5);
+  });
+
+  it.each(['poisson', 'geometric', 'uniform', 'fixed'] as const)('%s has the mean that it is given', (kind) => {
+    const all = draws({ kind, mean: 8, gradient: 4, limit: 1000 });
+    expect(Math.abs(mean(all) - 8)).toBeLessThan(0.4);
+    expect(Math.min(...all)).toBe(kind === 'fixed' ? 8 : 1);
+  });
+
+  it('grow by their curriculum, and keep to their limit', () => {
+    const config = { kind: 'fixed', mean: 10, gradient: 4, curriculum: { steps: 100, shape: 'linear' } } as const;
+    expect([1, 50, 100, 500].map((step) => depthAt(config, 1, step).n + depthAt(config, 1, step).k)).toEqual([1, 5, 10, 10]);
+    expect(Math.max(...draws({ kind: 'lognormal-poisson', mean: 8, gradient: 4 }))).toBeLessThanOrEqual(32);
+  });
+
+  it('are checked', () => {
+    expect(() => checkDepth({ kind: 'sobol' as never, mean: 8, gradient: 4 })).toThrow('kind must be one of');
+    expect(() => checkDepth({ kind: 'fixed', mean: 8.5, gradient: 4 })).toThrow('whole number');
+    expect(() => checkDepth({ kind: 'poisson', mean: 8, gradient: 0 })).toThrow('gradient must be');
+    expect(() => checkDepth({ kind: 'poisson', mean: 8, gradient: 4, limit: 4 })).toThrow('limit must be from the mean 8');
+  });
+});
+
+it('random numbers have their distributions', () => {
+  const random = new Random(3, 'state', 1);
+  const normal = Array.from({ length: 20_000 }, () => random.normal());
+  const mean = normal.reduce((a, b) => a + b) / normal.length;
+  expect(Math.abs(mean)).toBeLessThan(0.03);
+  expect(Math.abs(normal.reduce((sum, x) => sum + (x - mean) ** 2, 0) / normal.length - 1)).toBeLessThan(0.05);
+  expect([...random.order(6)].sort()).toEqual([0, 1, 2, 3, 4, 5]);
+  expect(new Random(3, 'state', 1).word()).not.toBe(new Random(3, 'depth', 1).word());
+});

@@ -1,0 +1,177 @@
+import { bytesSink, bytesSource, encodeSafetensors, openSafetensors } from '@unroll/checkpoint';
+import { createCpuDevice } from '@unroll/tensor/cpu';
+import {
+  DivergedError,
+  lossByDepth,
+  measureStates,
+  parseTrainingConfig,
+  ResumeError,
+  resumeTraining,
+  saveTraining,
+  stateMetrics,
+  Trainer,
+  type TrainingConfig,
+} from '@unroll/train';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+
+const device = createCpuDevice();
+afterAll(() => device.dispose());
+afterEach(() => expect(device.memory().buffers).toBe(0));
+
+const config: TrainingConfig = {
+  model: {
+    n_embd: 32,
+    num_attention_heads: 2,
+    intermediate_size: 48,
+    vocab_size: 24,
+    block_size: 32,
+    n_layers_in_prelude: 1,
+    n_layers_in_recurrent_block: 1,
+    n_layers_in_coda: 1,
+    mean_recurrence: 3,
+    mean_backprop_depth: 2,
+    norm_eps: 1e-6,
+    tie_embeddings: true,
+    qk_bias: true,
+  },
+  seed: 4,
+  steps: 100,
+  tasks: [{ task: 'addition', weight: 1, levels: [1, 2] }],
+  microBatch: 8,
+  depth: { kind: 'lognormal-poisson', mean: 3, gradient: 2 },
+  schedule: { kind: 'warmup-constant', peak: 0.005, warmup: 5 },
+  optimizer: { name: 'adamw', weightDecay: 0.01 },
+};
+
+const weightsOf = (trainer: Trainer) =>
+  [...trainer.tensors()].map(([name, tensor]) => [name, [...new Int32Array(device.readSync(tensor).buffer)]]);
+const steps = async (trainer: Trainer, count: number) => {
+  const losses: number[] = [];
+  for (let i = 0; i < count; i++) losses.push((await trainer.train()).loss);
+  return losses;
+};
+
+async function saved(trainer: Trainer): Promise<Uint8Array> {
+  const sink = bytesSink();
+  await saveTraining(sink, trainer);
+  return sink.bytes();
+}
+
+const open = (bytes: Uint8Array) => openSafetensors(bytesSource(bytes));
+
+describe('a run', () => {
+  it.each(['adamw', 'ellisAdam', 'muon'] as const)('goes on from what was saved, bit for bit, with %s', async (name) => {
+    const run = { ...config, optimizer: { name }, accumulate: 2, microBatch: 4, ema: 0.9 };
+    const whole = new Trainer(device, run);
+    await steps(whole, 5);
+    const first = new Trainer(device, run);
+    await steps(first, 3);
+    const bytes = await saved(first);
+    const second = new Trainer(device, run);
+    const file = await open(bytes);
+    await resumeTraining(file, second);
+    expect([second.step, second.tokens]).toEqual([first.step, first.tokens]);
+    await steps(second, 2);
+    expect(weightsOf(second)).toEqual(weightsOf(whole));
+    expect(weightsOf(second)).not.toEqual(weightsOf(first));
+    for (const trainer of [whole, first, second]) trainer.dispose();
+    await file.close();
+  });
+
+  it('learns, by every optimiser', async () => {
+    for (const [name, peak] of [
+      ['adamw', 0.005],
+      ['ellisAdam', 0.003],
+      ['muon', 0.02],
+    ] as const) {
+      const trainer = new Trainer(device, { ...config, optimizer: { name }, schedule: { kind: 'warmup-constant', peak, warmup: 5 } });
+      const losses = await steps(trainer, 60);
+      const mean = (part: readonly number[]) => part.reduce((a, b) => a + b) / part.length;
+      expect(mean(losses.slice(-10)), name).toBeLessThan(0.75 * mean(losses.slice(0, 5)));
+      trainer.dispose();
+    }
+  });
+
+  it('has the same gradient in micro-batches as at once', async () => {
+    const fixed = {
+      ...config,
+      depth: { kind: 'fixed', mean: 2, gradient: 2 } as const,
+      tasks: [{ task: 'parity', weight: 1, levels: [6, 6] as const }],
+    };
+    const [whole, parts] = [
+      new Trainer(device, { ...fixed, microBatch: 8 }),
+      new Trainer(device, { ...fixed, microBatch: 2, accumulate: 4 }),
+    ];
+    const [a, b] = [await whole.train(), await parts.train()];
+    // Every problem has two targets, so that the mean of means is the mean.
+    expect(b.loss).toBeCloseTo(a.loss, 4);
+    expect(b.gradNorm / a.gradNorm).toBeCloseTo(1, 3);
+    expect(b.tokens).toBe(a.tokens);
+    whole.dispose();
+    parts.dispose();
+  });
+
+  it('stops, with the weights as they were, when its numbers are no numbers any more', async () => {
+    const trainer = new Trainer(device, config);
+    const { weight } = trainer.model.params.transformer.adapter;
+    device.write(weight, Float32Array.of(Number.NaN));
+    const before = weightsOf(trainer);
+    await expect(trainer.train()).rejects.toThrow(DivergedError);
+    expect(weightsOf(trainer)).toEqual(before);
+    expect(trainer.step).toBe(0);
+    trainer.dispose();
+  });
+
+  it('refuses to go on as another run', async () => {
+    const first = new Trainer(device, config);
+    const file = await open(await saved(first));
+    const other = new Trainer(device, { ...config, seed: 5, microBatch: 9 });
+    await expect(resumeTraining(file, other)).rejects.toThrow(/another seed, microBatch/);
+    const longer = new Trainer(device, { ...config, steps: 500 });
+    await resumeTraining(file, longer);
+    const plain = await open(await encodeSafetensors([]));
+    await expect(resumeTraining(plain, longer)).rejects.toThrow(ResumeError);
+    for (const trainer of [first, other, longer]) trainer.dispose();
+  });
+});
+
+describe('measurements', () => {
+  it('of states: collapse, change and size', () => {
+    const same = Float32Array.from([1, 2, 4, 1, 2, 4, 1, 2, 4]);
+    expect(stateMetrics(same, same, 3)).toEqual({ correlation: expect.closeTo(1, 5), change: 0, norm: expect.closeTo(Math.sqrt(21), 5) });
+    const opposite = Float32Array.from([1, -1, -1, 1]);
+    expect(stateMetrics(opposite, new Float32Array(4), 2)).toEqual({
+      correlation: expect.closeTo(-1, 5),
+      change: 1,
+      norm: expect.closeTo(Math.SQRT2, 5),
+    });
+  });
+
+  it('of a model, on held-out problems', async () => {
+    const trainer = new Trainer(device, config);
+    const batch = trainer.validation(6);
+    const other = new Trainer(device, { ...config, seed: 9 });
+    expect(batch).toEqual(other.validation(6));
+    other.dispose();
+    const losses = await lossByDepth(trainer.model, batch, [1, 3]);
+    expect(losses.map(({ depth }) => depth)).toEqual([1, 3]);
+    for (const { loss } of losses) expect(Math.abs(loss - Math.log(24))).toBeLessThan(1);
+    const states = await measureStates(trainer.model, batch, 3);
+    expect(states.norm).toBeGreaterThan(1);
+    expect(states.change).toBeGreaterThan(0);
+    trainer.dispose();
+  });
+});
+
+describe('the config', () => {
+  it('is checked', () => {
+    expect(parseTrainingConfig(JSON.parse(JSON.stringify(config)))).toEqual(config);
+    expect(() => parseTrainingConfig({ ...config, batch: 3 })).toThrow('unknown option "batch"');
+    expect(() => parseTrainingConfig({ ...config, seed: undefined })).toThrow('"seed" is missing');
+    expect(() => parseTrainingConfig({ ...config, model: { ...config.model, vocab_size: 30 } })).toThrow(
+      'are written in 24 tokens; model.vocab_size is 30',
+    );
+    expect(() => parseTrainingConfig({ ...config, optimizer: { name: 'sgd' } })).toThrow('optimizer.name must be one of');
+    expect(() => parseTrainingConfig([])).toThrow('must be one JSON object');
+  });
+});
