@@ -1,3 +1,4 @@
 import { library } from '../../tooling/tsup/library.mjs';
 
-export default library(['src/index.ts']);
+// No source maps: they would repeat the weights, which are most of this package.
+export default { ...library(['src/index.ts']), sourcemap: false };

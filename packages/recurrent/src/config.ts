@@ -69,6 +69,13 @@ const carried = new Set([
   'pad_token_id',
 ]);
 
+// The file may come from anyone: without limits a few digits in it cost gigabytes or minutes before the first tensor is looked at.
+// All are far beyond known models (8 layers, 4096 positions, width 5280, vocabulary 65536); a context costs a row of the rotary table for each position.
+const mostLayers = 4096;
+const mostContext = 262144;
+const mostWidth = 2 ** 24;
+const mostRecurrences = 65536;
+
 /** Reads fields of one JSON object, gathering every problem before any is thrown. */
 class Fields {
   readonly problems: string[] = [];
@@ -95,9 +102,9 @@ class Fields {
     return value;
   }
 
-  count(names: readonly string[], least: number, fallback?: number): number {
-    const valid = (value: unknown) => Number.isInteger(value) && (value as number) >= least && (value as number) <= 2 ** 31;
-    return this.take(names, `a whole number from ${least}`, valid, fallback) as number;
+  count(names: readonly string[], least: number, most: number, fallback?: number): number {
+    const valid = (value: unknown) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most;
+    return this.take(names, `a whole number from ${least} to ${most}`, valid, fallback) as number;
   }
 
   positive(name: string, fallback?: number): number {
@@ -136,26 +143,26 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
     throw new ConfigError(`config.json: must hold one JSON object; got ${Array.isArray(json) ? 'an array' : String(json)}`);
   }
   const fields = new Fields(json as Record<string, unknown>);
-  const width = fields.count(['n_embd'], 1);
-  const heads = fields.count(['n_heads', 'num_attention_heads'], 1);
-  const kvHeads = fields.count(['num_key_value_heads'], 1, heads);
-  const D = fields.count(['head_dim'], 1, width / heads);
-  const preludeLayers = fields.count(['n_layers_in_prelude'], 0);
-  const coreLayers = fields.count(['n_layers_in_recurrent_block'], 1);
-  const codaLayers = fields.count(['n_layers_in_coda'], 0);
+  const width = fields.count(['n_embd'], 1, mostWidth);
+  const heads = fields.count(['n_heads', 'num_attention_heads'], 1, mostWidth);
+  const kvHeads = fields.count(['num_key_value_heads'], 1, mostWidth, heads);
+  const D = fields.count(['head_dim'], 1, mostWidth, width / heads);
+  const preludeLayers = fields.count(['n_layers_in_prelude'], 0, mostLayers);
+  const coreLayers = fields.count(['n_layers_in_recurrent_block'], 1, mostLayers);
+  const codaLayers = fields.count(['n_layers_in_coda'], 0, mostLayers);
   const layers = preludeLayers + coreLayers + codaLayers;
   const config: RecurrentConfig = {
-    vocabularySize: fields.count(['vocab_size', 'padded_vocab_size'], 1),
-    contextLength: fields.count(['block_size'], 1),
+    vocabularySize: fields.count(['vocab_size', 'padded_vocab_size'], 1, mostWidth),
+    contextLength: fields.count(['block_size'], 1, mostContext),
     width,
     heads,
     kvHeads,
-    mlpWidth: fields.count(['intermediate_size'], 1),
+    mlpWidth: fields.count(['intermediate_size'], 1, mostWidth),
     preludeLayers,
     coreLayers,
     codaLayers,
-    meanRecurrence: fields.count(['mean_recurrence'], 1),
-    meanBackpropDepth: fields.count(['mean_backprop_depth'], 1, 8),
+    meanRecurrence: fields.count(['mean_recurrence'], 1, mostRecurrences),
+    meanBackpropDepth: fields.count(['mean_backprop_depth'], 1, mostRecurrences, 8),
     normEps: fields.positive('norm_eps'),
     ropeBase: fields.positive('rope_base', 50000),
     tiedHead: fields.flag(['tie_embeddings', 'tie_word_embeddings']),
@@ -166,7 +173,7 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
   fields.check((width / heads) % 2 === 0, `rotary positions turn pairs: the head size ${width / heads} must be even`);
   fields.check(heads % kvHeads === 0, `${heads} heads must be a multiple of "num_key_value_heads" ${kvHeads}`);
   fields.check(!config.qkBias || heads === kvHeads, `"qk_bias" needs as many key heads as query heads; got ${kvHeads} and ${heads}`);
-  const total = fields.count(['n_layers'], 1, layers);
+  const total = fields.count(['n_layers'], 1, 3 * mostLayers, layers);
   fields.check(total === layers, `"n_layers" must be the sum of prelude, core and coda, ${layers}; got ${total}`);
 
   const allowed = new Set(options.allowUnknown ?? []);
@@ -191,7 +198,7 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
 
 /** Throws OptionError unless the depth is a whole number from 1 to 65536. */
 export function checkRecurrences(who: string, recurrences: number): void {
-  if (!Number.isInteger(recurrences) || recurrences < 1 || recurrences > 65536) {
-    throw new OptionError(`${who}: recurrences (depth) must be a whole number from 1 to 65536; got ${recurrences}`);
+  if (!Number.isInteger(recurrences) || recurrences < 1 || recurrences > mostRecurrences) {
+    throw new OptionError(`${who}: recurrences (depth) must be a whole number from 1 to ${mostRecurrences}; got ${recurrences}`);
   }
 }

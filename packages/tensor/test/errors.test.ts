@@ -215,6 +215,8 @@ const cases: Record<string, Case> = {
     T.RangeOpError,
     'device.tensor: an i32 tensor takes whole numbers from -2^31 to 2^31 - 1; value 1 is 2.5',
   ],
+  'tensor of text': [() => device.tensor(any('ab'), [2]), T.DTypeError, 'device.tensor: takes a flat list of numbers; value 0 is a string'],
+  'tensor of nested lists': [() => device.tensor(any([[1]]), [1]), T.DTypeError, 'value 0 is an array'],
   'tensor i32 range': [() => device.tensor([2 ** 31], [1], { dtype: 'i32' }), T.RangeOpError, 'value 0 is 2147483648'],
   'tensor dtype': [() => device.tensor([1], [1], any({ dtype: 'f16' })), T.DTypeError, 'device.tensor: dtype must be f32 or i32; got f16'],
   'tensor memory': [
