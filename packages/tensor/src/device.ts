@@ -201,7 +201,9 @@ function hostCopy(dtype: DType, data: ArrayLike<number>): HostData {
   for (let i = 0; i < data.length; i++) {
     // Nested arrays and strings would become NaN without a word.
     if (typeof data[i] !== 'number') {
-      throw new DTypeError(`device.tensor: takes a flat list of numbers; value ${i} is ${Array.isArray(data[i]) ? 'an array' : `a ${typeof data[i]}`}`);
+      throw new DTypeError(
+        `device.tensor: takes a flat list of numbers; value ${i} is ${Array.isArray(data[i]) ? 'an array' : `a ${typeof data[i]}`}`,
+      );
     }
   }
   const copy = allocateHost(dtype, data.length);
