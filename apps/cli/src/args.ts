@@ -143,10 +143,15 @@ export function readWholes(flags: Flags, name: string, least: number, most: numb
 }
 
 /** A number within bounds (included). Throws UsageError. */
-export function readNumber(flags: Flags, name: string, least: number, most: number): number | undefined {
+export function readNumber(
+  flags: Flags,
+  name: string,
+  least: number,
+  most: number,
+  what = `a number from ${least} to ${most}`,
+): number | undefined {
   const value = text(flags, name);
   if (value === undefined) return undefined;
-  const what = `a number from ${least} to ${most}`;
   const number = parseNumber(name, value, what);
   if (!(number >= least && number <= most)) throw new UsageError(`--${name} must be ${what}; got ${value}`);
   return number;

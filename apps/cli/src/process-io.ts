@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline';
-import { EXIT } from './errors.js';
+import { CommandError, EXIT } from './errors.js';
 import type { Io, Output } from './io.js';
 
 const SHOW_CURSOR = '\u001b[?25h';
@@ -40,7 +40,16 @@ export function processIo(): Io {
       },
       async readAll() {
         const chunks: Buffer[] = [];
-        for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+        try {
+          for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+        } catch (error) {
+          const directory = (error as NodeJS.ErrnoException).code === 'EISDIR';
+          throw new CommandError(
+            directory
+              ? 'standard input is a directory; give a file or a pipe'
+              : `standard input cannot be read: ${(error as Error).message}`,
+          );
+        }
         return Buffer.concat(chunks).toString('utf8');
       },
       lines: () => createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY, terminal: false }),

@@ -8,7 +8,7 @@ export function samplingOptions(flags: Flags): Partial<GenerateOptions> {
     maxNewTokens: readWhole(flags, 'max-new-tokens', 0),
     temperature: readNumber(flags, 'temperature', 0, 1e6),
     topK: readWhole(flags, 'top-k', 1),
-    topP: readNumber(flags, 'top-p', Number.MIN_VALUE, 1),
+    topP: readNumber(flags, 'top-p', Number.MIN_VALUE, 1, 'a number above 0, at most 1'),
     minP: readNumber(flags, 'min-p', 0, 1),
     repetitionPenalty: readNumber(flags, 'repetition-penalty', 0.01, 100),
     presencePenalty: readNumber(flags, 'presence-penalty', -100, 100),

@@ -32,7 +32,8 @@ describe('bad flags', () => {
     [['generate', '1+1=', '--depth', ''], /--depth .*got ""/],
     [['generate', '1+1=', '--depth', '0x10'], /--depth .*got "0x10"/],
     [['generate', '1+1=', '--temperature', '-1'], /--temperature/],
-    [['generate', '1+1=', '--top-p', '2'], /--top-p/],
+    [['generate', '1+1=', '--top-p', '0'], /--top-p must be a number above 0, at most 1; got 0/],
+    [['generate', '1+1=', '--alternatives', '2'], /--alternatives .*--json/],
     [['generate', '1+1=', '--top-k', '0'], /--top-k/],
     [['generate', '1+1=', '--seed', '-1'], /--seed/],
     [['generate', '1+1=', '--seed', '1e300'], /--seed/],
@@ -74,7 +75,7 @@ describe('bad checkpoints', () => {
     refused(['generate', '1+1=', '--model', folder], 1, ...says);
 
   it('no such folder', () => refused(['inspect', '--model', '/no/such/folder'], 1, /there is no folder "\/no\/such\/folder"/, /adder/));
-  it('an empty folder', async () => inspectAndRun(temporaryFolder(), /there is no file "config.json"/));
+  it('an empty folder', async () => inspectAndRun(temporaryFolder(), /there is no file "config.json"/, /name the folder/));
   it('no weights', async () => inspectAndRun(await adderFolder({ 'model.safetensors': null }), /model\.safetensors/));
   it('no such weight file', async () => refused(['generate', '1+1=', '--weights', 'nope.safetensors'], 1, /nope\.safetensors/));
   it('config that is not JSON', async () => inspectAndRun(await adderFolder({ 'config.json': '{' }), /config\.json is not JSON/));
@@ -120,7 +121,13 @@ describe('bad checkpoints', () => {
     await inspectAndRun(await adderFolder({ 'model.safetensors': weights }), /transformer\.coda\.0\.mlp\.fc\.weight holds NaN/);
   });
 
-  it('a tokenizer that is not one', async () => inspectAndRun(await adderFolder({ 'tokenizer.json': '{"model": 3}' }), /tokenizer\.json/));
+  it('a tokenizer that is not one', async () =>
+    inspectAndRun(await adderFolder({ 'tokenizer.json': '{"model": 3}' }), /unroll-cli-.*tokenizer\.json/));
+  it('a negative limit', async () =>
+    inspectAndRun(
+      await adderFolder({ 'generation_config.json': '{"max_new_tokens": -4}' }),
+      /unroll-cli-.*generation_config\.json: .*got -4/,
+    ));
 
   it('escapes control characters of files in messages', async () => {
     const { err } = await unroll(['inspect', '--model', 'a\u001b[31mb']);
@@ -138,11 +145,14 @@ describe('bad problem files', () => {
   it('missing', () => refused(['eval', '/no/such.jsonl'], 1, /there is no file "\/no\/such.jsonl"/));
   it('empty', async () => refused(['eval', await file('\n\n')], 1, /holds no problems/));
   it('not JSON', async () => refused(['eval', await file('{"prompt": "1+1=", "answer": "2"}\noops\n')], 1, /line 2 is not JSON/));
-  it('without an answer', async () => refused(['eval', await file('{"prompt": "1+1="}\n')], 1, /line 1 must have "prompt" and "answer"/));
+  it('without an answer', async () =>
+    refused(['eval', await file('{"prompt": "1+1="}\n')], 1, /line 1, answer: the line must have "prompt" and "answer"/));
   it('with a character outside the vocabulary', async () =>
-    refused(['eval', await file('{"prompt": "1+1=", "answer": "2"}\n{"prompt": "x", "answer": "2"}\n')], 2, /problem 2: .*"x"/));
+    refused(['eval', await file('{"prompt": "1+1=", "answer": "2"}\n{"prompt": "x", "answer": "2"}\n')], 1, /line 2, prompt: .*"x"/));
+  it('with an answer outside the vocabulary, counting blank lines', async () =>
+    refused(['eval', await file('\n\n{"prompt": "1+1=", "answer": "é"}\n')], 1, /line 3, answer: .*"é"/));
   it('too long', async () =>
-    refused(['eval', await file(JSON.stringify({ prompt: '1'.repeat(80), answer: '2' }))], 2, /problem 1: the prompt has 80 tokens/));
+    refused(['eval', await file(JSON.stringify({ prompt: '1'.repeat(80), answer: '2' }))], 1, /line 1, prompt: it has 80 tokens/));
 });
 
 describe('bad fixture folders', () => {

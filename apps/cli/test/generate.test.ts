@@ -1,7 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { adderFolder, jsonLines, temporaryFolder, unroll } from './support.js';
+import { runCli } from '../src/run.js';
+import { adderFolder, fakeIo, jsonLines, temporaryFolder, unroll } from './support.js';
 
 describe('generate', () => {
   it('answers a sum given as argument', async () => {
@@ -91,5 +92,21 @@ describe('the program', () => {
     expect(plain.err.trimEnd().split('\n')).toHaveLength(1);
     expect(debug.err).toContain('    at ');
     expect(debug.code).toBe(plain.code);
+  });
+});
+
+describe('Ctrl-C', () => {
+  it.each([
+    ['generate', ['generate', '731+94=', '--depth', '400', '--json']],
+    ['eval', ['eval', '-', '--depths', '400', '--json']],
+  ])('ends %s with 130', async (_, argv) => {
+    const io = fakeIo({ stdin: '{"prompt": "731+94=", "answer": "825"}\n' });
+    let pressed = false;
+    const breathe = async (): Promise<void> => {
+      pressed ||= io.interrupt();
+    };
+    const code = await runCli(argv, { ...io, breathe });
+    expect([code, pressed, io.err()]).toEqual([130, true, '']);
+    expect(io.out()).not.toContain('"finish"');
   });
 });

@@ -4,6 +4,7 @@ import { bytesSource, encodeSafetensors, fromFloat32, openSafetensors, type Tens
 import { parameterShapes, parseRecurrentConfig } from '@unroll/recurrent';
 import { describe, expect, it } from 'vitest';
 import { compare } from '../src/parity/check.js';
+import { planFor } from '../src/parity/strategies.js';
 import { adderWithExpected, jsonLines, SHARED_FIXTURES, temporaryFolder, unroll } from './support.js';
 
 type Line = { name: string; kind: string; status: string; maxError: number | null; ms: number };
@@ -151,10 +152,28 @@ describe('what parity notices', () => {
   it('a loss that does not follow from the logits', async () => {
     const { code, totals } = await parity(await changed(({ meta }) => ((meta.loss as Record<string, number>)['4']! += 0.01)));
     expect(code).toBe(1);
-    expect(totals.fail).toBe(0);
+    expect(totals).toMatchObject({ fail: 0, failedLosses: 1 });
     expect((totals.losses as { name: string; status: string }[]).filter(({ status }) => status === 'fail').map(({ name }) => name)).toEqual(
       ['meta.loss.4'],
     );
+  });
+
+  it('a generation without a prompt, with the totals all the same', async () => {
+    const { code, err, totals, checks } = await parity(await changed(({ meta }) => delete meta.prompt));
+    expect([code, err]).toEqual([1, expect.stringContaining('meta.prompt must be a list of token ids')]);
+    expect(totals.fail).toBe(failing({ checks }).length);
+    expect(failing({ checks })).toContain('minimal_r4.tokens');
+  });
+
+  it('a wrong count, without taking it for a rounding error', async () => {
+    const { totals } = await parity(await changed(({ generations }) => (generations.minimal_r4!.cache_bytes = 1)));
+    expect(totals.fail).toBe(1);
+    expect(totals.maxError as number).toBeLessThan(0.01);
+  });
+
+  it('follows min_steps and every as the reference counts them', () => {
+    const args = { criterion: 'kl', max_steps: 8, min_steps: 3, every: 2 };
+    expect(planFor({ args }).exit).toMatchObject({ minRecurrences: 4, every: 2, inPrefill: true });
   });
 
   it('says of what it does not know that it is unsupported', async () => {

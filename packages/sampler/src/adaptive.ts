@@ -2,6 +2,7 @@ import { concat, keep, reshape, slice, type Tensor, tidy } from '@unroll/tensor'
 import { type Call, lastColumn, open, readLogits, recur, sequencesOf, type Thought, takeRows } from './call.js';
 import type { ExitRecord, ExitRule, ExitTest } from './exit.js';
 import type { ModelPass } from './language-model.js';
+import { pause, pauseDue } from './pause.js';
 import type { Engine } from './run.js';
 
 /** One sequence of a call while its recurrences run, and what is left of it when they end. */
@@ -162,6 +163,7 @@ export async function thinkAdaptively(engine: Engine, call: Call, rule: ExitRule
     let running: Row[] = [...rows];
     for (let loop = 0; loop < call.depth && running.length > 0; loop++) {
       engine.signal?.throwIfAborted();
+      if (pauseDue()) await pause(engine.signal);
       live.advance(loop);
       const since = loop + 1 - rule.minRecurrences;
       if (since < 0 || since % rule.every !== 0) continue;

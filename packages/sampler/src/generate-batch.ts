@@ -1,9 +1,10 @@
 import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
+import { checkShapes } from './check.js';
 import { Emitter, type GeneratedToken } from './emit.js';
 import type { ModelCache } from './language-model.js';
 import { type CommonOptions, cacheFor, commonNames, parseRun, promptTokens, whole } from './options.js';
 import { decodePlain } from './plain.js';
-import { type Engine, emptyTally, type Lane } from './run.js';
+import { type Engine, emptyTally, newLane } from './run.js';
 
 export interface BatchOptions extends CommonOptions {
   readonly prompts: readonly (string | readonly number[])[];
@@ -27,6 +28,7 @@ export interface BatchToken extends GeneratedToken {
  */
 export async function* generateBatch(options: BatchOptions): AsyncGenerator<BatchToken, void, void> {
   const who = 'generateBatch';
+  checkShapes(who, options, ['model', 'prompts']);
   refuseUnknownOptions(who, options, [...commonNames, 'prompts', 'samples', 'cache']);
   const { model, tokenizer, samples = 1, seed = 0, stateSeed = seed } = options;
   if (options.speculative !== undefined || options.wavefront !== undefined) {
@@ -40,18 +42,9 @@ export async function* generateBatch(options: BatchOptions): AsyncGenerator<Batc
   const prompts = options.prompts.map((prompt) => promptTokens(who, model, tokenizer, prompt));
   const run = parseRun(who, options, prompts);
   const lanes = prompts.flatMap((prompt, p) =>
-    Array.from({ length: samples }, (_, sample): Lane => {
+    Array.from({ length: samples }, (_, sample) => {
       const index = p * samples + sample;
-      return {
-        index,
-        sequence: index,
-        promptLength: prompt.length,
-        limit: run.maxNewTokens[p]!,
-        tokens: [...prompt],
-        seed: seed + sample,
-        stateSeed,
-        done: false,
-      };
+      return newLane(prompt, { seed: seed + sample, stateSeed, index, limit: run.maxNewTokens[p]! });
     }),
   );
   if (lanes[0]!.limit === 0) return;

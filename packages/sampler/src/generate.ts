@@ -1,9 +1,10 @@
 import { refuseUnknownOptions } from '@unroll/tensor';
+import { checkShapes } from './check.js';
 import { Emitter, type GeneratedToken } from './emit.js';
 import type { ModelCache } from './language-model.js';
 import { type CommonOptions, cacheFor, commonNames, parseRun, promptTokens } from './options.js';
 import { decodePlain, type Strategy } from './plain.js';
-import { type Engine, emptyTally, type Lane, type Run } from './run.js';
+import { type Engine, emptyTally, type Lane, newLane, type Run } from './run.js';
 import { decodeSpeculatively } from './speculative.js';
 import { decodeWavefront } from './wavefront.js';
 
@@ -28,22 +29,14 @@ export function strategyFor(engine: Engine, run: Run, lane: Lane): Strategy {
  * for await (const { text } of generate({ model, tokenizer, prompt: '2+3=', recurrences: 8 })) process.stdout.write(text);
  */
 export async function* generate(options: GenerateOptions): AsyncGenerator<GeneratedToken, void, void> {
+  checkShapes('generate', options, ['model', 'prompt']);
   refuseUnknownOptions('generate', options, [...commonNames, 'prompt', 'cache']);
   const { model, tokenizer, seed = 0, stateSeed = seed } = options;
   const prompt = promptTokens('generate', model, tokenizer, options.prompt);
   const run = parseRun('generate', options, [prompt]);
   const { cache, owned } = cacheFor('generate', options, 1, options.cache);
   try {
-    const lane: Lane = {
-      index: 0,
-      sequence: 0,
-      promptLength: prompt.length,
-      limit: run.maxNewTokens[0]!,
-      tokens: [...prompt],
-      seed,
-      stateSeed,
-      done: false,
-    };
+    const lane = newLane(prompt, { seed, stateSeed, limit: run.maxNewTokens[0]! });
     const engine: Engine = { model, cache, initScale: run.initScale, hook: run.hook, signal: run.signal, tally: emptyTally() };
     if (lane.limit === 0) return;
     const emitter = new Emitter(run, lane, cache, engine.tally);

@@ -74,6 +74,18 @@ export interface Lane {
   done: boolean;
 }
 
+/** A lane that has a prompt and nothing else yet; the first of its cache, and with the seed's states, unless said otherwise. */
+export const newLane = (
+  prompt: readonly number[],
+  {
+    seed,
+    stateSeed = seed,
+    index = 0,
+    sequence = index,
+    limit = 0,
+  }: { readonly seed: number } & Partial<Pick<Lane, 'stateSeed' | 'index' | 'sequence' | 'limit'>>,
+): Lane => ({ index, sequence, promptLength: prompt.length, limit, tokens: [...prompt], seed, stateSeed, done: false });
+
 /** The options of a run, checked, with defaults in place. */
 export interface Run {
   readonly model: LanguageModel;

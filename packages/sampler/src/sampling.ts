@@ -166,6 +166,13 @@ async function chooseOnHost(logits: Tensor<'f32'>, requests: readonly Request[],
       }
       row = replaced;
     }
+    const bad = row.findIndex((value) => Number.isNaN(value) || value === Number.POSITIVE_INFINITY);
+    const given = values[r * V + bad];
+    if (options.processors.length > 0 && bad >= 0 && given! < Number.POSITIVE_INFINITY) {
+      throw new UnrollError(
+        `generate: the logits processors made the logit of token ${bad} at position ${request.position} ${row[bad]}; expected numbers below Infinity. Use -Infinity to rule a token out`,
+      );
+    }
     if (row.every((value) => value === Number.NEGATIVE_INFINITY)) {
       throw new UnrollError(`generate: biases and processors leave no token for position ${request.position}; let at least one pass`);
     }

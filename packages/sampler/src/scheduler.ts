@@ -1,10 +1,12 @@
 import { concat, OptionError, refuseUnknownOptions, reshape, slice, type Tensor, tidy, UnrollError } from '@unroll/tensor';
+import { checkShapes } from './check.js';
 import { Emitter, type GeneratedToken } from './emit.js';
 import type { ExitRecord, ExitRule, ExitTest } from './exit.js';
 import type { CacheUse, LanguageModel, ModelCache, TextCodec } from './language-model.js';
 import { type CommonOptions, cacheUse, commonNames, parseRun, promptTokens, whole } from './options.js';
+import { pause, pauseDue } from './pause.js';
 import { requestOf } from './plain.js';
-import { emptyTally, type Lane, type Run, type Tally } from './run.js';
+import { emptyTally, type Lane, newLane, type Run, type Tally } from './run.js';
 import { chooseTokens } from './sampling.js';
 
 export interface SchedulerOptions {
@@ -82,6 +84,7 @@ export class Scheduler {
 
   /** Throws OptionError. */
   constructor(options: SchedulerOptions) {
+    checkShapes('Scheduler', options, ['model', 'sequences']);
     refuseUnknownOptions('Scheduler', options, ['model', 'tokenizer', 'sequences', 'policy', 'use', 'readAhead']);
     const { model, policy, sequences, use = 'mixed-depth' } = options;
     whole('Scheduler', 'sequences', sequences, 1, 65536);
@@ -100,6 +103,7 @@ export class Scheduler {
   add(options: RequestOptions): AsyncGenerator<GeneratedToken, void, void> {
     const who = 'Scheduler.add';
     const not = ['model', 'tokenizer', 'policy', 'speculative', 'wavefront', 'hook'];
+    checkShapes(who, options, ['prompt']);
     refuseUnknownOptions(who, options, [...commonNames.filter((name) => !not.includes(name)), 'prompt']);
     const { model, tokenizer } = this.#options;
     const full: CommonOptions = { ...options, model, ...(tokenizer === undefined ? {} : { tokenizer }) };
@@ -178,6 +182,7 @@ export class Scheduler {
   }
 
   async #tick(): Promise<void> {
+    if (pauseDue()) await pause();
     this.#admit();
     for (const job of this.#jobs) {
       if (job.run.signal?.aborted) this.#fail(job, job.run.signal.reason);
@@ -199,15 +204,7 @@ export class Scheduler {
     while (this.#free.length > 0 && this.#waiting.length > 0) {
       const waiting = this.#waiting.shift()!;
       const { prompt, run, seeds } = waiting;
-      const lane: Lane = {
-        index: 0,
-        sequence: this.#free.pop()!,
-        promptLength: prompt.length,
-        limit: run.maxNewTokens[0]!,
-        tokens: [...prompt],
-        ...seeds,
-        done: false,
-      };
+      const lane = newLane(prompt, { ...seeds, sequence: this.#free.pop()!, limit: run.maxNewTokens[0]! });
       const tally = emptyTally();
       waiting.job = {
         lane,

@@ -1,8 +1,9 @@
 import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
+import { checkShapes } from './check.js';
 import type { LanguageModel, TextCodec } from './language-model.js';
 import { between, checkTokens, whole } from './options.js';
 import { disposeThought } from './plain.js';
-import { emptyTally, type Lane } from './run.js';
+import { emptyTally, newLane } from './run.js';
 import { describeTokens, type Request } from './sampling.js';
 import { think } from './think.js';
 
@@ -66,6 +67,7 @@ function split({ model, tokenizer, prompt, continuation }: ScoreOptions): { toke
 
 /** Log-likelihood and perplexity of a continuation, in one pass at one depth (in chunks). Throws OptionError. */
 export async function score(options: ScoreOptions): Promise<Score> {
+  checkShapes('score', options, ['model', 'continuation']);
   refuseUnknownOptions('score', options, [
     'model',
     'tokenizer',
@@ -86,16 +88,7 @@ export async function score(options: ScoreOptions): Promise<Score> {
   const initScale = between('score', 'initScale', options.initScale ?? 1, 0, 1e6);
   const cache = model.createCache(policy === undefined ? {} : { policy });
   const engine = { model, cache, initScale, hook: undefined, signal, tally: emptyTally() };
-  const lane: Lane = {
-    index: 0,
-    sequence: 0,
-    promptLength: tokens.length,
-    limit: 0,
-    tokens: [...tokens],
-    seed,
-    stateSeed: seed,
-    done: false,
-  };
+  const lane = newLane(tokens, { seed });
   const scored: ScoredToken[] = [];
   try {
     // The last token's own logits would judge what follows the text.

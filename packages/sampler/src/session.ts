@@ -1,10 +1,11 @@
 import { OptionError, refuseUnknownOptions, UnrollError } from '@unroll/tensor';
+import { checkShapes } from './check.js';
 import { Emitter, type GeneratedToken } from './emit.js';
 import { type GenerateOptions, strategyFor } from './generate.js';
 import type { CacheUse, LanguageModel, ModelCache, TextCodec } from './language-model.js';
 import { cacheUse, commonNames, parseRun, promptTokens } from './options.js';
 import { disposeThought } from './plain.js';
-import { type Engine, emptyTally, type Lane } from './run.js';
+import { type Engine, emptyTally, newLane } from './run.js';
 import { think } from './think.js';
 
 export interface SessionOptions {
@@ -49,6 +50,7 @@ export class Session {
 
   /** Throws OptionError. */
   constructor(options: SessionOptions, cache?: ModelCache) {
+    checkShapes('Session', options, ['model']);
     refuseUnknownOptions('Session', options, ['model', 'tokenizer', 'policy', 'use', 'reuse', 'contextFull']);
     const { reuse = 'exact', contextFull = 'error', use = 'mixed-depth', policy } = options;
     if (reuse !== 'exact' && reuse !== 'approximate')
@@ -71,6 +73,7 @@ export class Session {
   /** As `generate`, on top of what the session has; the report says how many prompt tokens were reused. Throws OptionError. */
   async *generate(options: TurnOptions): AsyncGenerator<GeneratedToken, void, void> {
     const who = 'Session.generate';
+    checkShapes(who, options, ['prompt']);
     refuseUnknownOptions(who, options, [...commonNames.filter((name) => !['model', 'tokenizer', 'policy'].includes(name)), 'prompt']);
     if (this.#busy) throw new UnrollError(`${who}: a turn is still running; finish or leave it first`);
     this.#busy = true;
@@ -84,16 +87,7 @@ export class Session {
       const reason = cache.refusal(use);
       if (reason !== undefined) throw new OptionError(`${who}: the session's policy cannot serve ${use}: ${reason}`);
       const { seed = 0, stateSeed = seed, initScale = 1 } = options;
-      const lane: Lane = {
-        index: 0,
-        sequence: 0,
-        promptLength: prompt.length,
-        limit: run.maxNewTokens[0]!,
-        tokens: [...prompt],
-        seed,
-        stateSeed,
-        done: false,
-      };
+      const lane = newLane(prompt, { seed, stateSeed, limit: run.maxNewTokens[0]! });
       if (lane.limit === 0) return;
       const recipe = (depth: number) => JSON.stringify([depth, initScale === 0 ? 0 : stateSeed, initScale]);
       const whole = options.hook === undefined && !(options.exit?.inPrefill ?? false);
@@ -243,7 +237,7 @@ export class Session {
 async function probeModel(model: LanguageModel): Promise<Float32Array> {
   const cache = model.createCache();
   try {
-    const lane: Lane = { index: 0, sequence: 0, promptLength: 1, limit: 0, tokens: [0], seed: 0, stateSeed: 0, done: false };
+    const lane = newLane([0], { seed: 0 });
     const engine: Engine = { model, cache, initScale: 0, hook: undefined, signal: undefined, tally: emptyTally() };
     const thought = await think(engine, {
       lanes: [lane],

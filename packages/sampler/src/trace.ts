@@ -1,8 +1,10 @@
 import { OptionError, refuseUnknownOptions, reshape, type Tensor, tidy } from '@unroll/tensor';
 import { type Call, open, recur } from './call.js';
+import { checkShapes } from './check.js';
 import type { LanguageModel, TextCodec } from './language-model.js';
 import { between, promptTokens, whole } from './options.js';
-import { type Engine, emptyTally, type Lane } from './run.js';
+import { pause, pauseDue } from './pause.js';
+import { type Engine, emptyTally, newLane } from './run.js';
 import { type Alternative, describeTokens } from './sampling.js';
 
 export interface TraceOptions {
@@ -32,6 +34,7 @@ export interface Trace {
 
 /** Runs a text once and records its states. Throws OptionError. */
 export async function trace(options: TraceOptions): Promise<Trace> {
+  checkShapes('trace', options, ['model', 'prompt']);
   refuseUnknownOptions('trace', options, ['model', 'tokenizer', 'prompt', 'recurrences', 'seed', 'initScale', 'record', 'top', 'signal']);
   const { model, tokenizer, record = 'norm-state', signal } = options;
   if (record !== 'norm-state' && record !== 'state')
@@ -43,16 +46,7 @@ export async function trace(options: TraceOptions): Promise<Trace> {
   const initScale = between('trace', 'initScale', options.initScale ?? 1, 0, 1e6);
   const cache = model.createCache();
   const engine: Engine = { model, cache, initScale, hook: undefined, signal, tally: emptyTally() };
-  const lane: Lane = {
-    index: 0,
-    sequence: 0,
-    promptLength: tokens.length,
-    limit: 0,
-    tokens: [...tokens],
-    seed,
-    stateSeed: seed,
-    done: false,
-  };
+  const lane = newLane(tokens, { seed });
   const call: Call = {
     lanes: [lane],
     tokens: Int32Array.from(tokens),
@@ -74,6 +68,7 @@ export async function trace(options: TraceOptions): Promise<Trace> {
         seen?.dispose();
         if (loop === depth) break;
         signal?.throwIfAborted();
+        if (pauseDue()) await pause(signal);
         const next = tidy(model.device, () => recur(engine, e, state, loop, pass));
         state.dispose();
         state = next;

@@ -14,6 +14,7 @@ import {
   UnrollError,
 } from '@unroll/tensor';
 import { recur } from './call.js';
+import { pause, pauseDue } from './pause.js';
 import { disposeThought, prefill, requestOf, type Strategy } from './plain.js';
 import type { Engine, Lane, Run } from './run.js';
 import { type Choice, chooseTokens } from './sampling.js';
@@ -168,9 +169,10 @@ export async function* decodeWavefront(engine: Engine, run: Run, lane: Lane): St
     for (let round = 0; !lane.done; round++) {
       if (round >= o.maxRounds)
         throw new UnrollError(
-          `wavefront: position ${frozen} has not settled in ${o.maxRounds} rounds; raise wavefront.threshold or wavefront.maxRounds, or use another freeze rule`,
+          `wavefront: position ${frozen} has not settled in ${o.maxRounds} rounds; raise wavefront.threshold (${o.threshold}) or wavefront.maxRounds, lower wavefront.stateNoise (${o.stateNoise}), which keeps states moving, or set wavefront.freeze (${o.freeze}) to 'fixed', which always ends`,
         );
       engine.signal?.throwIfAborted();
+      if (pauseDue()) await pause(engine.signal);
       const c = frozen - 1;
       const shares = Array.from({ length: W }, (_, i) => o.stateNoise / (1 + (counts[c + i] ?? 0)));
       const done = refine(engine, lane, current, W, { e: lastE, states }, { seed: roundSeed(lane.stateSeed, round), shares }, o);

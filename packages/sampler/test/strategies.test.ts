@@ -275,7 +275,7 @@ describe('wavefront', () => {
           const options = { model, prompt, seed, recurrences: 6, maxNewTokens, wavefront: { ...wavefront, maxRounds: 400 }, ...how };
           const outcome = await run(options).catch((error: Error) => error.message);
           expect(device.memory().buffers).toBe(before);
-          if (typeof outcome === 'string') expect(outcome).toMatch(/has not settled in 400 rounds/);
+          if (typeof outcome === 'string') expect(outcome).toMatch(/has not settled in 400 rounds.*lower wavefront.stateNoise/);
           else {
             expect(outcome.length).toBe(maxNewTokens);
             const { wavefront: report, corePasses } = outcome[outcome.length - 1]!.report!;

@@ -4,6 +4,7 @@ import { EXIT, UsageError } from '../errors.js';
 import { accuracyOf, evaluate } from '../eval/evaluate.js';
 import { readProblems } from '../eval/problems.js';
 import { batchStrategyArgs, modelArgs } from '../flags.js';
+import { interruptible } from '../interrupt.js';
 import type { Io } from '../io.js';
 import { loadModel, modelChoice } from '../model/load.js';
 import { createProgress } from '../progress.js';
@@ -65,10 +66,10 @@ async function run(flags: Flags, io: Io): Promise<number> {
   const problems = (await readProblems(readText(flags, 'file')!, io)).slice(0, limit);
   const loaded = await loadModel(modelChoice(flags), io);
   const progress = createProgress(io);
-  try {
+  const work = async (signal: AbortSignal): Promise<number> => {
     const style = styleFor(io);
     const rows: string[][] = [];
-    for await (const { depth, correct, meanRecurrences } of evaluate(loaded, problems, options, io, (fraction, at) =>
+    for await (const { depth, correct, meanRecurrences } of evaluate(loaded, problems, { ...options, signal }, io, (fraction, at) =>
       progress.update(fraction, `depth ${at}`),
     )) {
       const accuracy = accuracyOf(correct);
@@ -84,6 +85,9 @@ async function run(flags: Flags, io: Io): Promise<number> {
         `${loaded.name}, ${problems.length} problems\n\n${table([[...['depth', 'accuracy', 'right'], ...(exits ? ['recurrences'] : [])].map(style.bold), ...rows], { left: [] })}`,
       );
     return EXIT.ok;
+  };
+  try {
+    return await interruptible(io, work);
   } finally {
     progress.done();
     await loaded.dispose();

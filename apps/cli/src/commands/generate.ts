@@ -1,8 +1,9 @@
 import { type GeneratedToken, type GenerateOptions, generate } from '@unroll/sampler';
 import { type Flags, readFlag, readText } from '../args.js';
 import type { Command } from '../command.js';
-import { UsageError } from '../errors.js';
+import { EXIT, UsageError } from '../errors.js';
 import { modelArgs, samplingArgs, stateArgs, strategyArgs } from '../flags.js';
+import { interruptible } from '../interrupt.js';
 import type { Io } from '../io.js';
 import { type LoadedModel, loadModel, modelChoice } from '../model/load.js';
 import { samplingOptions } from '../sampling.js';
@@ -62,6 +63,8 @@ async function readPrompt(flags: Flags, io: Io): Promise<string | number[]> {
 
 async function run(flags: Flags, io: Io): Promise<number> {
   const sampling = { ...samplingOptions(flags), ...strategyOptions(flags) };
+  if (readText(flags, 'alternatives') !== undefined && !readFlag(flags, 'json'))
+    throw new UsageError('generate: --alternatives are shown with --json alone; add it, or leave --alternatives out');
   const prompt = await readPrompt(flags, io);
   if (prompt.length === 0) throw new UsageError('generate: the prompt is empty; give at least one character');
   const loaded = await loadModel(modelChoice(flags), io);
@@ -71,8 +74,11 @@ async function run(flags: Flags, io: Io): Promise<number> {
         `"${loaded.name}" has no tokenizer.json, so a text prompt cannot be read; give token ids, such as --tokens 15,56,114`,
       );
     }
-    await stream(loaded, { ...sampling, prompt }, { json: readFlag(flags, 'json'), report: readFlag(flags, 'report') }, io);
-    return 0;
+    const shown = { json: readFlag(flags, 'json'), report: readFlag(flags, 'report') };
+    return await interruptible(io, async (signal) => {
+      await stream(loaded, { ...sampling, prompt, signal }, shown, io);
+      return EXIT.ok;
+    });
   } finally {
     await loaded.dispose();
   }

@@ -10,7 +10,7 @@ import type { Check, Status } from '../parity/check.js';
 import { openFixture } from '../parity/fixture.js';
 import { compareGenerations } from '../parity/generations.js';
 import { compareTensors, type Loss } from '../parity/tensors.js';
-import { writeActual } from '../parity/write.js';
+import { makeOut, writeActual } from '../parity/write.js';
 import { type Style, styleFor } from '../style.js';
 
 export const command: Command = {
@@ -42,18 +42,22 @@ interface Totals {
   readonly pass: number;
   readonly fail: number;
   readonly unsupported: number;
+  /** Losses of meta that are off; they are no checks, but decide about the exit code as well. */
+  readonly failedLosses: number;
+  /** Over floating-point values; tokens, depths and counts have none. */
   readonly maxError: number;
   readonly ms: number;
 }
 
-function totalsOf(checks: readonly Check[]): Totals {
+function totalsOf(checks: readonly Check[], losses: readonly Loss[]): Totals {
   const count = (status: Status) => checks.filter((check) => check.status === status).length;
   return {
     total: checks.length,
     pass: count('pass'),
     fail: count('fail'),
     unsupported: count('unsupported'),
-    maxError: Math.max(0, ...checks.map(({ maxError }) => maxError ?? 0)),
+    failedLosses: losses.filter(({ status }) => status === 'fail').length,
+    maxError: Math.max(0, ...checks.map(({ maxError, exact }) => (exact === true ? 0 : (maxError ?? 0)))),
     ms: round(checks.reduce((sum, { ms }) => sum + ms, 0)),
   };
 }
@@ -96,8 +100,9 @@ function printSummary(totals: Totals, losses: readonly Loss[], json: boolean, de
     );
   }
   const failed = totals.fail === 0 ? '0 failed' : style.red(`${totals.fail} failed`);
+  const off = totals.failedLosses === 0 ? '' : style.red(`, ${totals.failedLosses} losses off`);
   io.stdout.write(
-    `\n${totals.total} checks on ${device}: ${totals.pass} passed, ${failed}, ${totals.unsupported} unsupported; largest error ${errorText(totals.maxError)}; ${(totals.ms / 1000).toFixed(1)} s\n`,
+    `\n${totals.total} checks on ${device}: ${totals.pass} passed, ${failed}, ${totals.unsupported} unsupported${off}; largest error ${errorText(totals.maxError)}; ${(totals.ms / 1000).toFixed(1)} s\n`,
   );
 }
 
@@ -106,6 +111,8 @@ async function run(flags: Flags, io: Io): Promise<number> {
   if (dir === '') throw new UsageError('parity: DIR is empty; name the folder');
   const json = readFlag(flags, 'json');
   const choice = { ...modelChoice(flags), model: dir, tokenizer: false };
+  const out = readText(flags, 'out');
+  if (out !== undefined) await makeOut(out);
   const fixture = await openFixture((await findModel(dir)).files);
   try {
     const loaded = await loadModel(choice, io);
@@ -113,12 +120,11 @@ async function run(flags: Flags, io: Io): Promise<number> {
       const print = printer(json, io);
       const tensors = await compareTensors(loaded.model, fixture, io, print);
       const generations = await compareGenerations(loaded.model, fixture, io, print);
-      const out = readText(flags, 'out');
       if (out !== undefined)
         await writeActual(out, fixture, { tensors: tensors.actual, losses: tensors.losses, generations: generations.actual });
-      const totals = totalsOf([...tensors.checks, ...generations.checks]);
+      const totals = totalsOf([...tensors.checks, ...generations.checks], tensors.losses);
       printSummary(totals, tensors.losses, json, loaded.device.kind, io);
-      const failed = totals.fail > 0 || tensors.losses.some(({ status }) => status === 'fail');
+      const failed = totals.fail > 0 || totals.failedLosses > 0;
       return failed ? EXIT.failure : EXIT.ok;
     } finally {
       await loaded.dispose();

@@ -1,9 +1,11 @@
 import { type CommonOptions, generateBatch } from '@unroll/sampler';
-import { UsageError } from '../errors.js';
+import { CommandError, UsageError } from '../errors.js';
 import type { Io } from '../io.js';
 import type { LoadedModel } from '../model/load.js';
 
 export interface Problem {
+  /** Where it is from, such as `"file", line 3`. */
+  readonly where?: string;
   readonly prompt: string;
   readonly answer: string;
 }
@@ -20,6 +22,8 @@ export interface EvaluateOptions {
   readonly seed: number;
   readonly initScale: number;
   readonly batchSize: number;
+  /** Ends the work, also inside a token; its reason is thrown. */
+  readonly signal?: AbortSignal;
   /** Most tokens of an answer; the longest right answer and two more when absent. */
   readonly maxNewTokens?: number | undefined;
   /** How the recurrences of each token run; to the full depth when absent. */
@@ -35,22 +39,24 @@ export interface DepthResult {
   readonly meanRecurrences: number;
 }
 
-/** Problems in tokens, the shortest first, and the tokens of the longest right answer. Throws UsageError. */
+/** Problems in tokens, the shortest first, and the tokens of the longest right answer. Throws UsageError without a tokenizer, CommandError. */
 export function encodeAll(loaded: LoadedModel, problems: readonly Problem[]): { encoded: Encoded[]; longestAnswer: number } {
   const { tokenizer, model } = loaded;
   if (tokenizer === undefined)
     throw new UsageError(`"${loaded.name}" has no tokenizer.json; eval works on text, so give a model that has one`);
   let longestAnswer = 0;
-  const encoded = problems.map(({ prompt, answer }, index) => {
+  const encoded = problems.map(({ prompt, answer, where }, index) => {
+    let field = 'prompt';
     try {
       const tokens = tokenizer.encode(prompt);
-      if (tokens.length === 0) throw new UsageError('the prompt is empty');
+      if (tokens.length === 0) throw new CommandError('it has no tokens');
       if (tokens.length >= model.contextLength)
-        throw new UsageError(`the prompt has ${tokens.length} tokens, the context ${model.contextLength}`);
+        throw new CommandError(`it has ${tokens.length} tokens, the context ${model.contextLength}`);
+      field = 'answer';
       longestAnswer = Math.max(longestAnswer, tokenizer.encode(answer.trim(), { addSpecialTokens: false }).length);
       return { index, tokens, answer };
     } catch (error) {
-      throw new UsageError(`problem ${index + 1}: ${(error as Error).message}`);
+      throw new CommandError(`${where ?? `problem ${index + 1}`}, ${field}: ${(error as Error).message}`);
     }
   });
   // Prompts of one length need no padding.
@@ -59,7 +65,7 @@ export function encodeAll(loaded: LoadedModel, problems: readonly Problem[]): { 
 
 /**
  * Answers all problems at each depth, greedily, and compares exactly, but for white space around the answer. Yields the depths in the
- * order given. Throws UsageError for problems that the model cannot read.
+ * order given. Throws CommandError for problems that the model cannot read.
  */
 export async function* evaluate(
   loaded: LoadedModel,
@@ -89,6 +95,7 @@ export async function* evaluate(
         seed: options.seed,
         initScale: options.initScale,
         ...options.strategy,
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
       });
       for await (const { prompt, text, recurrences } of run) {
         texts[prompt] += text;

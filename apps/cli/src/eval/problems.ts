@@ -32,8 +32,12 @@ function parseProblem(line: string, where: string): Problem {
     throw new CommandError(`${where} is not JSON: ${(error as Error).message}`);
   }
   const { prompt, answer } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
-  if (typeof prompt !== 'string' || typeof answer !== 'string' || prompt === '') {
-    throw new CommandError(`${where} must have "prompt" and "answer" as texts, such as {"prompt": "12+30=", "answer": "42"}`);
+  if (prompt === '') throw new CommandError(`${where}, prompt: it is empty`);
+  const bad = typeof prompt !== 'string' ? 'prompt' : 'answer';
+  if (typeof prompt !== 'string' || typeof answer !== 'string') {
+    throw new CommandError(
+      `${where}, ${bad}: the line must have "prompt" and "answer" as texts, such as {"prompt": "12+30=", "answer": "42"}`,
+    );
   }
-  return { prompt, answer };
+  return { prompt, answer, where };
 }

@@ -9,7 +9,7 @@ import { createProgress } from '../progress.js';
 import { bytes } from '../style.js';
 import { placeModel } from './choose.js';
 import { parseDeviceName } from './device.js';
-import { findModel, type ModelFiles, readJson, readJsonIfThere } from './files.js';
+import { findModel, type ModelFiles, readJsonIfThere } from './files.js';
 
 export { openDevice } from './device.js';
 
@@ -61,24 +61,39 @@ async function readTokenizer(files: FileSet, generationConfig: unknown): Promise
   const tokenizer = await readJsonIfThere(files, 'tokenizer.json');
   if (tokenizer === undefined) return undefined;
   const config = await readJsonIfThere(files, 'tokenizer_config.json');
-  return parseTokenizer({
-    tokenizer,
-    ...(config === undefined ? {} : { config }),
-    ...(generationConfig === undefined ? {} : { generationConfig }),
-  });
+  try {
+    return parseTokenizer({
+      tokenizer,
+      ...(config === undefined ? {} : { config }),
+      ...(generationConfig === undefined ? {} : { generationConfig }),
+    });
+  } catch (error) {
+    throw new CommandError(`"${files.name}": its tokenizer files (tokenizer.json) cannot be used: ${(error as Error).message}`);
+  }
+}
+
+/** `max_new_tokens`, undefined where the file says nothing. Throws CommandError. */
+function readLimit(files: FileSet, generationConfig: unknown): number | undefined {
+  const limit = (generationConfig as { max_new_tokens?: unknown } | null | undefined)?.max_new_tokens ?? undefined;
+  if (limit === undefined) return undefined;
+  if (typeof limit === 'number' && Number.isInteger(limit) && limit > 0) return limit;
+  throw new CommandError(
+    `"${files.name}": generation_config.json: max_new_tokens must be a whole number from 1; got ${JSON.stringify(limit)}`,
+  );
 }
 
 /** Reads and checks everything of a checkpoint but its weights. */
 export async function openModel(choice: ModelChoice): Promise<OpenedModel> {
   const found = await findModel(choice.model);
   const { files } = found;
-  const configJson = await readJson(files, 'config.json');
+  const configJson = await readJsonIfThere(files, 'config.json');
+  if (configJson === undefined)
+    throw new CommandError(`there is no file "config.json" in "${files.name}"; name the folder that holds the checkpoint's config.json`);
   const config = parseConfig(found, configJson, choice.allowUnknown);
   const generationConfig = await readJsonIfThere(files, 'generation_config.json');
   const tokenizer = choice.tokenizer === false ? undefined : await readTokenizer(files, generationConfig);
-  const limit = (generationConfig as { max_new_tokens?: unknown } | undefined)?.max_new_tokens;
+  const maxNewTokens = readLimit(files, generationConfig);
   const checkpoint = await openCheckpoint(files, choice.weights === undefined ? {} : { weights: choice.weights });
-  const maxNewTokens = typeof limit === 'number' && Number.isInteger(limit) && limit > 0 ? limit : undefined;
   return { ...found, config, configJson, tokenizer, maxNewTokens, checkpoint };
 }
 

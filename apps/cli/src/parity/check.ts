@@ -9,6 +9,8 @@ export interface Check {
   readonly maxError: number | null;
   /** Time to compute the value, without what it shares with checks before it. */
   readonly ms: number;
+  /** A token, depth or count, whose error is no rounding error. */
+  readonly exact?: boolean;
   /** Why it failed or is not supported. */
   readonly reason?: string;
 }

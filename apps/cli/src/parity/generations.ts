@@ -114,7 +114,6 @@ export async function compareGenerations(
   const checks: Check[] = [];
   const all = new Map<string, Actual>();
   if (fixture.generations.size === 0) return { checks, actual: all };
-  const prompt = promptOf(fixture);
   const add = (check: Check): void => {
     checks.push(check);
     onCheck(check);
@@ -124,9 +123,11 @@ export async function compareGenerations(
     const newTokens = Math.min(NEW_TOKENS, tokens?.length ?? NEW_TOKENS);
     const started = performance.now();
     let plan: StrategyPlan | undefined;
+    let prompt: readonly number[] = [];
     let outcome: Actual | Pick<Check, 'status' | 'reason'>;
     try {
       plan = planFor(record);
+      prompt = promptOf(fixture);
       outcome = await runPlan(model, prompt, newTokens, plan, io);
       all.set(name, outcome);
     } catch (error) {
@@ -142,7 +143,7 @@ export async function compareGenerations(
     }
     comparedFields(record, plan).forEach((field, i) => {
       const ms = i === 0 ? took : 0;
-      const base = { name: `${name}.${field}`, kind, ms };
+      const base = { name: `${name}.${field}`, kind, ms, exact: field !== 'exit_values_first_token' };
       if ('status' in outcome && typeof outcome.status === 'string')
         add({ ...base, maxError: null, ...(outcome as Pick<Check, 'status' | 'reason'>) });
       else {

@@ -63,12 +63,25 @@ function policyOf(name: string | undefined): { policy?: KVPolicy } {
   return name === undefined ? {} : { policy: parseKVPolicy(name) };
 }
 
+function exitControls(args: Args): { minRecurrences: number | undefined; every: number | undefined; inPrefill: false | undefined } {
+  const steps = args.number('min_steps');
+  const [short, long] = [args.number('every'), args.number('check_criterion_every_n_steps')];
+  if (short !== undefined && long !== undefined && short !== long)
+    throw new UnknownArguments(`args.every is ${short} and args.check_criterion_every_n_steps ${long}; they mean the same`);
+  return {
+    // The reference counts loops from 0, and asks first after loop m + 1.
+    minRecurrences: steps === undefined ? undefined : steps + 1,
+    every: short ?? long,
+    inPrefill: args.flag('do_not_exit_in_prefill') ? false : undefined,
+  };
+}
+
 function planOf(args: Args): StrategyPlan {
   const initScale = args.number('init_scale') ?? 0;
   const continuous = args.flag('continuous_compute');
   if (args.has('criterion')) {
     const rule = args.text('criterion')!;
-    const exit = exitRule(rule, given({ threshold: args.number('threshold') }));
+    const exit = exitRule(rule, given({ threshold: args.number('threshold'), ...exitControls(args) }));
     const warmStart: { warmStart?: WarmStart } = continuous ? { warmStart: 'state' } : {};
     const recurrences = args.number('max_steps') ?? args.number('num_steps');
     return {

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { access, constants, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TensorToWrite, writeSafetensors } from '@unroll/checkpoint';
 import { fileSink } from '@unroll/checkpoint/node';
@@ -45,6 +45,16 @@ export interface ParityOutput {
   readonly tensors: readonly ActualTensor[];
   readonly losses: readonly Loss[];
   readonly generations: ReadonlyMap<string, Actual>;
+}
+
+/** Makes the folder, so that one that cannot be is noticed before the work. Throws CommandError. */
+export async function makeOut(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+    await access(folder, constants.W_OK);
+  } catch (error) {
+    throw new CommandError(`--out "${folder}" cannot be written: ${(error as Error).message}`);
+  }
 }
 
 /** Writes `actual.safetensors` and `actual.json` into a folder, which is made if need be. JSON has null for NaN. Throws CommandError. */
