@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { CommandError, EXIT } from './errors.js';
 import type { Io, Output } from './io.js';
@@ -39,16 +40,13 @@ export function processIo(): Io {
         return process.stdin.isTTY === true;
       },
       async readAll() {
+        // Node reads a directory as an empty stream.
+        if (fstatSync(0).isDirectory()) throw new CommandError('standard input is a directory; give a file or a pipe');
         const chunks: Buffer[] = [];
         try {
           for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
         } catch (error) {
-          const directory = (error as NodeJS.ErrnoException).code === 'EISDIR';
-          throw new CommandError(
-            directory
-              ? 'standard input is a directory; give a file or a pipe'
-              : `standard input cannot be read: ${(error as Error).message}`,
-          );
+          throw new CommandError(`standard input cannot be read: ${(error as Error).message}`);
         }
         return Buffer.concat(chunks).toString('utf8');
       },

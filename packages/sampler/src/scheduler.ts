@@ -119,7 +119,10 @@ export class Scheduler {
   }
 
   dispose(): void {
-    for (const job of [...this.#jobs]) this.#leave(job);
+    for (const job of [...this.#jobs]) {
+      job.failure ??= { error: new UnrollError('Scheduler: disposed while a request was running') };
+      this.#leave(job);
+    }
     this.#waiting.length = 0;
     this.#cache.dispose();
   }

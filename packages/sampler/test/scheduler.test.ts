@@ -114,6 +114,15 @@ describe('depth-aware batching', () => {
     expect(device.memory().buffers).toBe(idle);
   });
 
+  it('ends its readers when it is disposed in the middle', async () => {
+    const scheduler = new Scheduler({ model, sequences: 1 });
+    const reading = (async () => {
+      for await (const _ of scheduler.add({ prompt: [1, 2], recurrences: 4, maxNewTokens: 6, stopTokens: [] })) scheduler.dispose();
+    })();
+    await expect(reading).rejects.toThrow('disposed while a request was running');
+    expect(device.memory().buffers).toBe(idle);
+  });
+
   it('refuses what it cannot do', () => {
     const scheduler = new Scheduler({ model, sequences: 1, policy: parseKVPolicy('full'), use: 'equal-depth' });
     expect(() => scheduler.add({ prompt: [1], exit: kl() })).toThrow(/cannot serve mixed-depth/);
