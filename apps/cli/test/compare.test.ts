@@ -112,6 +112,6 @@ describe('compare', { timeout: 120_000 }, () => {
     const { code, err } = await unroll(['compare', '--model', await adderFolder()]);
     expect([code, err]).toEqual([2, expect.stringMatching(/has no problems of its own; give FILE/)]);
     const bad = await unroll(['compare', '-'], { stdin: '{"prompt": "é", "answer": "1"}\n' });
-    expect([bad.code, bad.err]).toEqual([2, expect.stringMatching(/problem 1: .*é/)]);
+    expect([bad.code, bad.err]).toEqual([1, expect.stringMatching(/line 1, prompt: .*é/)]);
   });
 });
