@@ -58,7 +58,7 @@ function hasDataSection(wasm) {
   return false;
 }
 
-const lines = bytes.toString('base64').match(/.{1,120}/g) ?? [];
+const lines = bytes.toString('base64').match(/.{1,200}/g) ?? [];
 const source = `// Built from packages/tensor/kernels by packages/tensor/scripts/build-kernels.mjs: do not edit.
 // ${bytes.length} bytes of WebAssembly with SIMD.
 export const kernelBytes =
