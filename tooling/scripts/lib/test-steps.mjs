@@ -35,9 +35,13 @@ async function commandCheck(title, command) {
   return oneCheck(result.code === 0);
 }
 
+/** Whether every tool is found from the root, in the version that tooling/dev asks for. */
 function toolsAreHoisted() {
-  const tools = Object.keys(readJson(join(ROOT, 'tooling', 'dev', 'package.json')).devDependencies);
-  return tools.every((name) => existsSync(join(ROOT, 'node_modules', name, 'package.json')));
+  const tools = Object.entries(readJson(join(ROOT, 'tooling', 'dev', 'package.json')).devDependencies);
+  return tools.every(([name, version]) => {
+    const manifest = join(ROOT, 'node_modules', name, 'package.json');
+    return existsSync(manifest) && readJson(manifest).version === version;
+  });
 }
 
 async function install() {
@@ -159,10 +163,10 @@ async function vitest(project, label) {
   return vitestTotals(report, code);
 }
 
-async function browser() {
+/** The browser, whose package also brings the Vulkan driver that Dawn runs on where there is no GPU: both kinds of tests need it. */
+async function drivers() {
   const { ensureChromium } = await import('../chromium.mjs');
-  console.log(`Chromium: ${await ensureChromium()}`);
-  return vitest('browser', 'browser');
+  return problemsCheck(`Chromium is there: ${await ensureChromium()}`, []);
 }
 
 async function consumers() {
@@ -182,8 +186,9 @@ const STEPS = [
   { name: 'rules', about: 'arrows, file sizes, manifests, licences, snippets', run: rules },
   { name: 'generated', about: 'committed generated files', run: generated },
   { name: 'docs', about: 'typedoc', run: docs },
+  { name: 'drivers', about: 'Chromium and a Vulkan driver', run: drivers },
   { name: 'node', about: 'vitest in Node', run: () => vitest('!browser', 'node') },
-  { name: 'browser', about: 'vitest in Chromium', run: browser },
+  { name: 'browser', about: 'vitest in Chromium', run: () => vitest('browser', 'browser') },
   { name: 'consumers', about: 'the packed packages in a stranger’s project', run: consumers },
 ];
 
