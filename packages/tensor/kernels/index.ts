@@ -5,4 +5,4 @@ export { matmul, matvec, transpose } from './matmul';
 export { crossEntropy, rmsNorm, softmax } from './norm';
 export { random } from './random';
 export { reduce } from './reduce';
-export { argmax, bf16ToF32, copyRuns, f16ToF32, gatherRows, permute, scatterRows, topK } from './rows';
+export { argmax, bf16ToF32, copyRuns, f16ToF32, gatherRows, permute, scatterRows, topK, zero } from './rows';

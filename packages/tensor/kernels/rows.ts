@@ -26,6 +26,11 @@ export function copyRuns(src: usize, dst: usize, count: i32, width: i32, srcStep
   for (let i = 0; i < count; i++) memory.copy(dst + <usize>i * <usize>dstStep, src + <usize>i * <usize>srcStep, <usize>width);
 }
 
+/** Clears `bytes` bytes. */
+export function zero(at: usize, bytes: usize): void {
+  memory.fill(at, 0, bytes);
+}
+
 /** y = x with its axes in another order. meta: dims of y[rank], steps of x for them[rank], in values. */
 export function permute(x: usize, y: usize, rank: i32, meta: usize): void {
   const last = rank - 1;

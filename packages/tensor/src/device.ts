@@ -1,6 +1,7 @@
 import { allocateHost, bytesPerValue, type DType, type HostData, type StorageDType, storageByteSize } from './dtype.js';
 import { DisposedError, DTypeError, OptionError, RangeOpError, refuseUnknownOptions, ShapeError, UnrollError } from './errors.js';
 import type { OpDef } from './op.js';
+import type { Program } from './program.js';
 import { ScopeStack } from './scope.js';
 import { checkShape, type Shape, showShape, sizeOf } from './shape.js';
 import type { Tape } from './tape.js';
@@ -53,6 +54,16 @@ export abstract class Device {
   protected abstract uploadStored(storage: Storage, bytes: Uint8Array, dtype: StorageDType, size: number): void;
   protected abstract download(tensor: Tensor): Promise<HostData>;
   protected abstract destroy(): void;
+  /**
+   * Records the operations that `f` runs, without running them. `f` may make tensors, from host values too, and use tensors from outside;
+   * it may neither read values nor write to tensors from outside but by operations. Throws what `f` throws.
+   *
+   * @example
+   * const step = device.record(() => assign(state, rmsNorm(add(state, input), weight)));
+   * step.replay(32);
+   * console.log(await state.data());
+   */
+  abstract record<R>(f: () => R): Program<R>;
   /** @internal Runs an operation whose arguments `infer` has checked. */
   abstract execute<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void;
 

@@ -43,6 +43,11 @@ export class Tape {
     return this.#ids.get(tensor);
   }
 
+  /** Throws GradientError unless paused: recorded operations run later, when the gradient has passed. */
+  refuseRecording(): void {
+    if (!this.paused) throw new GradientError('record: called while a gradient is taken; record before, or in withoutGradient');
+  }
+
   /** Runs `f` and notes nothing down. */
   pause<R>(f: () => R): R {
     this.#pauses++;

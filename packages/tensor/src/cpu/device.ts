@@ -2,10 +2,14 @@ import { Device } from '../device.js';
 import { bytesPerValue, type DType, type HostData, type StorageDType, type TypedArrayOf } from '../dtype.js';
 import { DisposedError, OptionError, refuseUnknownOptions, UnrollError } from '../errors.js';
 import type { OpDef } from '../op.js';
+import type { Program } from '../program.js';
+import { keep, tidy } from '../scope.js';
 import type { Storage, Tensor } from '../tensor.js';
+import { forEachTensor } from '../tree.js';
 import type { CpuContext } from './context.js';
 import { instantiateKernels, type Kernels, requireSimd } from './kernels.js';
 import { LinearMemory } from './memory.js';
+import { CpuProgram, Recorder } from './program.js';
 
 export interface CpuDeviceOptions {
   /** Most bytes that the device may take; 4 GiB, the most that WebAssembly addresses, unless lowered. */
@@ -19,6 +23,9 @@ export class CpuDevice extends Device implements CpuContext {
   #kernels: Kernels | null;
   #memory: LinearMemory | null;
   readonly #scratch: { at: number; bytes: number }[] = [];
+  /** Blocks of programs, which tensors do not give back. */
+  readonly #held = new Set<number>();
+  #recorder: Recorder | null = null;
 
   /** @internal Use `createCpuDevice`. */
   constructor(options: CpuDeviceOptions = {}) {
@@ -34,35 +41,71 @@ export class CpuDevice extends Device implements CpuContext {
   }
 
   get kernels(): Kernels {
-    if (this.#kernels === null) throw new DisposedError('the cpu device was used after its dispose(); create another');
-    return this.#kernels;
+    return this.#recorder?.kernels ?? this.#running;
+  }
+
+  record<R>(f: () => R): Program<R> {
+    const { kernels } = this;
+    this.tape?.refuseRecording();
+    if (this.#recorder !== null) throw new UnrollError('record: a recording is open already; recordings do not nest');
+    const recorder = new Recorder(this.#linear, kernels);
+    this.#recorder = recorder;
+    try {
+      const outputs = tidy(this, f);
+      forEachTensor(outputs, keep);
+      for (const at of recorder.owned.keys()) this.#held.add(at);
+      return new CpuProgram(this, recorder, outputs);
+    } catch (error) {
+      for (const [at, bytes] of recorder.owned) this.#linear.free(at, bytes);
+      throw error;
+    } finally {
+      this.#recorder = null;
+    }
+  }
+
+  /** @internal */
+  giveBack(blocks: ReadonlyMap<number, number>): void {
+    if (this.#memory === null) return;
+    for (const [at, bytes] of blocks) {
+      this.#held.delete(at);
+      this.#memory.free(at, bytes);
+    }
   }
 
   execute<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void {
     try {
       op.cpu(this, inputs, attrs, outputs);
     } finally {
-      for (const { at, bytes } of this.#scratch) this.#linear.free(at, bytes);
+      for (const { at, bytes } of this.#scratch) this.free(at, bytes);
       this.#scratch.length = 0;
     }
   }
 
   at(tensor: Tensor): number {
-    return tensor.storage.handle as number;
+    const { storage } = tensor;
+    const at = storage.handle as number;
+    if (this.#recorder !== null && !this.#recorder.owned.has(at)) this.#recorder.outside.add(storage);
+    return at;
   }
 
-  valueAt(tensor: Tensor, index: number): number {
-    return this.#values(tensor.storage, tensor.dtype, 1, index)[0]!;
+  check(place: number, error: (place: number) => Error): void {
+    this.#recorder?.explain(error);
+    if (place >= 0) throw error(place);
+  }
+
+  integerAt(address: number, index: number): number {
+    return new Int32Array(this.#linear.memory.buffer, address, index + 1)[index]!;
   }
 
   scratch(bytes: number): number {
-    const at = this.#linear.allocate(bytes);
+    const at = this.allocate(bytes);
     this.#scratch.push({ at, bytes });
     return at;
   }
 
   integers(values: readonly number[]): number {
-    const at = this.scratch(values.length * bytesPerValue);
+    const bytes = values.length * bytesPerValue;
+    const at = this.#recorder?.constant(bytes) ?? this.scratch(bytes);
     new Int32Array(this.#linear.memory.buffer, at, values.length).set(values);
     return at;
   }
@@ -70,15 +113,19 @@ export class CpuDevice extends Device implements CpuContext {
   /** A copy of the values at once: on this device nothing is pending. */
   readSync<T extends DType>(tensor: Tensor<T>): TypedArrayOf<T> {
     if (tensor.device !== this) throw new UnrollError('device.readSync: the tensor lives on another device; use the one in tensor.device');
+    if (this.#recorder !== null)
+      throw new UnrollError('record: values cannot be read while recording; return the tensor and read it after a replay');
     return this.#values(tensor.storage, tensor.dtype, tensor.size).slice() as TypedArrayOf<T>;
   }
 
   protected allocate(bytes: number): number {
-    return this.#linear.allocate(bytes);
+    return this.#recorder === null ? this.#linear.allocate(bytes) : this.#recorder.acquire(bytes);
   }
 
   protected free(handle: unknown, bytes: number): void {
-    this.#linear.free(handle as number, bytes);
+    const at = handle as number;
+    if (this.#recorder?.owned.has(at)) this.#recorder.release(at, bytes);
+    else if (!this.#held.has(at)) this.#linear.free(at, bytes);
   }
 
   protected reservedBytes(): number {
@@ -86,16 +133,23 @@ export class CpuDevice extends Device implements CpuContext {
   }
 
   protected upload(storage: Storage, data: HostData, offset: number): void {
+    this.#recorder?.fix(storage, data.byteLength === storage.bytes);
     this.#values(storage, data instanceof Int32Array ? 'i32' : 'f32', data.length, offset).set(data);
   }
 
+  protected override zero(storage: Storage): void {
+    this.kernels.zero(storage.handle as number, storage.bytes);
+  }
+
   protected uploadStored(storage: Storage, bytes: Uint8Array, dtype: StorageDType, size: number): void {
+    this.#recorder?.fix(storage, true);
+    const { f16ToF32, bf16ToF32 } = this.#running;
     const at = storage.handle as number;
     // Halves wait in the upper half of the tensor's own memory, so that loading needs no room besides.
     const from = at + storage.bytes - bytes.byteLength;
     new Uint8Array(this.#linear.memory.buffer, from, bytes.byteLength).set(bytes);
-    if (dtype === 'f16') this.kernels.f16ToF32(from, at, size);
-    else if (dtype === 'bf16') this.kernels.bf16ToF32(from, at, size);
+    if (dtype === 'f16') f16ToF32(from, at, size);
+    else if (dtype === 'bf16') bf16ToF32(from, at, size);
   }
 
   protected async download(tensor: Tensor): Promise<HostData> {
@@ -106,6 +160,12 @@ export class CpuDevice extends Device implements CpuContext {
     // The kernels hold the memory too.
     this.#memory = null;
     this.#kernels = null;
+  }
+
+  /** The kernels themselves, also while recording. */
+  get #running(): Kernels {
+    if (this.#kernels === null) throw new DisposedError('the cpu device was used after its dispose(); create another');
+    return this.#kernels;
   }
 
   get #linear(): LinearMemory {

@@ -32,6 +32,7 @@ export interface Kernels {
   readonly gatherRows: Kernel<6, number>;
   readonly scatterRows: Kernel<6, number>;
   readonly permute: Kernel<4>;
+  readonly zero: Kernel<2>;
 }
 
 // (module (func (result v128) i32.const 0 i8x16.splat)): valid only where the engine has SIMD.

@@ -77,10 +77,13 @@ export const attentionGradOp = defineOp<AttentionGradAttrs>({
     const scratch = c.scratch(12 * S + 4);
     const args = [c.at(q!), c.at(k!), c.at(v!), c.at(keyRows!), c.at(visible!), c.at(g!), c.at(dq!), c.at(dk!), c.at(dv!)] as const;
     const bad = c.kernels.attentionGrad(...args, scratch, T, H, Hk, D, S, R, scale, B * T);
-    if (bad >= 0)
-      throw new RangeOpError(
-        `attentionGrad: query (${Math.floor(bad / T)}, ${bad % T}) sees what is not there: visible ${c.valueAt(visible!, bad)} of ${S}, rows -1..${R - 1}`,
-      );
+    c.check(
+      bad,
+      (place) =>
+        new RangeOpError(
+          `attentionGrad: query (${Math.floor(place / T)}, ${place % T}) sees what is not there: visible ${c.integerAt(args[4], place)} of ${S}, rows -1..${R - 1}`,
+        ),
+    );
   },
   wgsl: attentionGradWgsl,
   vjp: 'second derivatives are not there',

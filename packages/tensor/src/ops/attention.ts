@@ -68,11 +68,13 @@ export const attentionOp = defineOp<AttentionAttrs>({
     const scratch = c.scratch(8 * S);
     const args = [c.at(q!), c.at(k!), c.at(v!), c.at(keyRows!), c.at(visible!), c.at(out!)] as const;
     const bad = c.kernels.attention(...args, scratch, T, H, k!.shape[1]!, D, S, R, scale, 0, B * T);
-    if (bad >= 0) {
-      throw new RangeOpError(
-        `attention: query (${Math.floor(bad / T)}, ${bad % T}) has visible ${c.valueAt(visible!, bad)}; it must be in 0..${S}, and the keyRows that it sees in -1..${R - 1}`,
-      );
-    }
+    c.check(
+      bad,
+      (place) =>
+        new RangeOpError(
+          `attention: query (${Math.floor(place / T)}, ${place % T}) has visible ${c.integerAt(args[4], place)}; it must be in 0..${S}, and the keyRows that it sees in -1..${R - 1}`,
+        ),
+    );
   },
   wgsl: attentionWgsl,
   vjp: ({ inputs, attrs, grads: [g] }, o) => o.attentionGrad(inputs, g!, attrs.scale),

@@ -49,6 +49,10 @@ const crossEntropyKernel = () =>
   if (lane == 0u) { loss[group] = log_f(shared_values[0]) + (shift - logits[start + u32(target_id)]); }`,
   }));
 
+function badTarget(who: string, target: number, place: number, V: number, ignoreIndex: number): string {
+  return `${who}: target ${target}, at place ${place}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`;
+}
+
 export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   name: 'crossEntropy',
   infer(inputs, { ignoreIndex }) {
@@ -74,19 +78,15 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   },
   cpu(c, [logits, targets], { ignoreIndex }, [loss]) {
     const V = logits!.shape[logits!.shape.length - 1]!;
-    const bad = c.kernels.crossEntropy(c.at(logits!), c.at(targets!), c.at(loss!), targets!.size, V, ignoreIndex);
-    if (bad >= 0) {
-      throw new RangeOpError(
-        `crossEntropy: target ${c.valueAt(targets!, bad)}, at place ${bad}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`,
-      );
-    }
+    const at = c.at(targets!);
+    const bad = c.kernels.crossEntropy(c.at(logits!), at, c.at(loss!), targets!.size, V, ignoreIndex);
+    c.check(bad, (place) => new RangeOpError(badTarget('crossEntropy', c.integerAt(at, place), place, V, ignoreIndex)));
   },
   wgsl([logits, targets], { ignoreIndex }, [loss], traits) {
     const V = logits!.shape[logits!.shape.length - 1]!;
     const fault = {
       key: `crossEntropy ${V} ${ignoreIndex}`,
-      describe: (target: number, place: number) =>
-        `crossEntropy: target ${target}, at place ${place}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`,
+      describe: (target: number, place: number) => badTarget('crossEntropy', target, place, V, ignoreIndex),
     };
     return rowRanges('crossEntropy', targets!.size, [V * 4, 4], traits).map(({ start, rows, part }) =>
       perGroup(crossEntropyKernel(), rows, traits, {
@@ -178,11 +178,9 @@ export const crossEntropyGradOp = defineOp<CrossEntropyAttrs>({
   },
   cpu(c, [logits, targets, g], { ignoreIndex }, [dx]) {
     const V = logits!.shape[logits!.shape.length - 1]!;
-    const bad = c.kernels.crossEntropyGrad(c.at(logits!), c.at(targets!), c.at(g!), c.at(dx!), targets!.size, V, ignoreIndex);
-    if (bad >= 0)
-      throw new RangeOpError(
-        `crossEntropyGrad: target ${c.valueAt(targets!, bad)}, at place ${bad}, is neither in 0..${V - 1} nor ignoreIndex ${ignoreIndex}`,
-      );
+    const at = c.at(targets!);
+    const bad = c.kernels.crossEntropyGrad(c.at(logits!), at, c.at(g!), c.at(dx!), targets!.size, V, ignoreIndex);
+    c.check(bad, (place) => new RangeOpError(badTarget('crossEntropyGrad', c.integerAt(at, place), place, V, ignoreIndex)));
   },
   wgsl([logits, targets, g], { ignoreIndex }, [dx], traits) {
     const V = logits!.shape[logits!.shape.length - 1]!;

@@ -72,8 +72,10 @@ export const gatherRowsOp = defineOp<null>({
   },
   cpu(c, [table, index], _, [out]) {
     const width = sizeOf(table!.shape.slice(1)) * 4;
-    const bad = c.kernels.gatherRows(c.at(table!), c.at(index!), c.at(out!), index!.size, table!.shape[0]!, width);
-    if (bad >= 0) throw outside('gatherRows', c.valueAt(index!, bad), bad, table!.shape);
+    const at = c.at(index!);
+    const { shape } = table!;
+    const bad = c.kernels.gatherRows(c.at(table!), at, c.at(out!), index!.size, shape[0]!, width);
+    c.check(bad, (place) => outside('gatherRows', c.integerAt(at, place), place, shape));
   },
   wgsl([table, index], _, [out], traits) {
     if (out!.size === 0) return [];
@@ -131,8 +133,10 @@ export const scatterRowsOp = defineOp<null>({
   },
   cpu(c, [table, index, rows]) {
     const width = sizeOf(table!.shape.slice(1)) * 4;
-    const bad = c.kernels.scatterRows(c.at(table!), c.at(index!), c.at(rows!), index!.size, table!.shape[0]!, width);
-    if (bad >= 0) throw outside('scatterRows', c.valueAt(index!, bad), bad, table!.shape);
+    const at = c.at(index!);
+    const { shape } = table!;
+    const bad = c.kernels.scatterRows(c.at(table!), at, c.at(rows!), index!.size, shape[0]!, width);
+    c.check(bad, (place) => outside('scatterRows', c.integerAt(at, place), place, shape));
   },
   wgsl([table, index, rows], _, __, traits) {
     if (rows!.size === 0 || table!.size === 0) return [];

@@ -53,8 +53,9 @@ export const scatterAddRowsOp = defineOp<ScatterAddAttrs>({
   },
   cpu(c, [index, source], { rows }, [out]) {
     const width = sizeOf(out!.shape.slice(1));
-    const bad = c.kernels.scatterAddRows(c.at(index!), c.at(source!), c.at(out!), index!.size, rows, width);
-    if (bad >= 0) throw new RangeOpError(outside(c.valueAt(index!, bad), bad, rows));
+    const at = c.at(index!);
+    const bad = c.kernels.scatterAddRows(at, c.at(source!), c.at(out!), index!.size, rows, width);
+    c.check(bad, (place) => new RangeOpError(outside(c.integerAt(at, place), place, rows)));
   },
   wgsl([index, source], { rows }, [out], traits) {
     if (out!.size === 0) return [];

@@ -14,7 +14,7 @@ import { type Fault, type GpuDispatch, type Operand, Scratch } from './kernel.js
 import { Pipelines } from './pipelines.js';
 import { BufferPool, type PooledBuffer } from './pool.js';
 import { type KernelTime, Profiler } from './profile.js';
-import { Program, Recorder } from './program.js';
+import { GpuProgram, Recorder } from './program.js';
 import { faultBytes, Readback } from './readback.js';
 import { selfTestSubgroups } from './self-test.js';
 import type { GpuTraits } from './traits.js';
@@ -174,17 +174,9 @@ export class WebGPUDevice extends Device {
     }
   }
 
-  /**
-   * Records the operations that `f` runs, without running them. `f` may make tensors, from host values too, and use tensors from outside;
-   * it may neither read values nor write to tensors from outside but by operations. Throws what `f` throws.
-   *
-   * @example
-   * const step = device.record(() => assign(state, rmsNorm(add(state, input), weight)));
-   * step.replay(32);
-   * console.log(await state.data());
-   */
-  record<R>(f: () => R): Program<R> {
+  record<R>(f: () => R): GpuProgram<R> {
     this.#alive();
+    this.tape?.refuseRecording();
     if (this.#recorder !== null) throw new UnrollError('record: a recording is open already; recordings do not nest');
     const recorder = new Recorder(this.#pool);
     this.#recorder = recorder;
@@ -193,7 +185,7 @@ export class WebGPUDevice extends Device {
       forEachTensor(outputs, keep);
       for (const of of recorder.owned) of.owned = true;
       const { device: gpu } = this.#chosen;
-      return new Program(
+      return new GpuProgram(
         { gpu, encoder: this.#encoder, failures: this.#failures, pool: this.#pool, alive: () => this.#alive() },
         recorder,
         outputs,

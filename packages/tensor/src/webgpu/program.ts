@@ -1,5 +1,5 @@
-import { DisposedError, OptionError, ShapeError, UnrollError } from '../errors.js';
-import { showShape } from '../shape.js';
+import { DisposedError, UnrollError } from '../errors.js';
+import { checkReplay, type Program, type ReplayValues } from '../program.js';
 import type { Storage, Tensor } from '../tensor.js';
 import { disposeTree } from '../tree.js';
 import { type Binding, type Command, type Encoder, packParams, Words } from './encoder.js';
@@ -7,14 +7,6 @@ import type { Failures } from './failures.js';
 import { type GpuBuffer, type GpuDevice, usage } from './gpu.js';
 import type { Pipeline } from './pipelines.js';
 import type { BufferPool, PooledBuffer } from './pool.js';
-
-/** Values that change from one repetition to the next. */
-export interface ReplayValues {
-  /** A tensor that the recorded operations read. */
-  readonly into: Tensor;
-  /** Its values, one row for each repetition: (times, ...into.shape), of the same dtype. */
-  readonly rows: Tensor;
-}
 
 type Step =
   | { readonly clear: PooledBuffer; readonly bytes: number }
@@ -83,14 +75,9 @@ export interface ProgramHost {
 // Larger batches hold much memory of the driver and begin late.
 const maxBatch = 16384;
 
-/**
- * Operations that were recorded once, ready to run any number of times at little cost on the host. It reads the tensors that the recorded
- * function read, at the values they have by then, and writes those that it wrote and its outputs.
- */
-export class Program<R = unknown> {
-  /** What the recorded function returned; its tensors hold the values of the last repetition, and go with the program. */
+/** Dispatches at fixed bindings, enqueued by `replay`. */
+export class GpuProgram<R = unknown> implements Program<R> {
   readonly outputs: R;
-  /** Dispatches of one repetition. */
   readonly dispatches: number;
   readonly #host: ProgramHost;
   readonly #owned: ReadonlySet<PooledBuffer>;
@@ -142,10 +129,6 @@ export class Program<R = unknown> {
     this.dispatches = this.#steps.filter((step) => !('clear' in step)).length;
   }
 
-  /**
-   * Enqueues `times` repetitions; the next read submits them. Before each, the row of that repetition is copied into every `into`.
-   * Throws ShapeError when rows do not fit, DisposedError, DeviceLostError.
-   */
   replay(times = 1, values: readonly ReplayValues[] = []): void {
     const { encoder } = this.#host;
     this.#check(times, values);
@@ -161,7 +144,6 @@ export class Program<R = unknown> {
     }
   }
 
-  /** Gives back its memory and that of its outputs. A second call does nothing. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -183,14 +165,7 @@ export class Program<R = unknown> {
   #check(times: number, values: readonly ReplayValues[]): void {
     if (this.#disposed) throw new DisposedError('program: replayed after its dispose(); record it again');
     this.#host.alive();
-    if (!Number.isInteger(times) || times < 0) throw new OptionError(`program.replay: times must be a whole number from 0; got ${times}`);
-    for (const { into, rows } of values) {
-      if (rows.dtype !== into.dtype || rows.size < times * into.size || (into.size > 0 && rows.size % into.size !== 0)) {
-        throw new ShapeError(
-          `program.replay: rows must be (${times}, ${into.shape.join(', ')}) ${into.dtype}, one row for each repetition; got ${rows.dtype}${showShape(rows.shape)}`,
-        );
-      }
-    }
+    checkReplay(times, values);
     for (const of of this.#used) {
       if (of.invalid !== undefined) throw of.invalid;
       if (this.#host.failures.any && !this.#owned.has(of)) this.#host.failures.check(of.written);

@@ -1,0 +1,43 @@
+import { OptionError, ShapeError } from './errors.js';
+import { showShape } from './shape.js';
+import type { Tensor } from './tensor.js';
+
+/** Values that change from one repetition to the next. */
+export interface ReplayValues {
+  /** A tensor that the recorded operations read. */
+  readonly into: Tensor;
+  /** Its values, one row for each repetition: (times, ...into.shape), of the same dtype. */
+  readonly rows: Tensor;
+}
+
+/**
+ * Operations that were recorded once (`device.record`), ready to run any number of times at little cost on the host. It reads the tensors
+ * that the recorded function read, at the values they have by then, and writes those that it wrote and its outputs.
+ */
+export interface Program<R = unknown> {
+  /** What the recorded function returned; its tensors hold the values of the last repetition, and go with the program. */
+  readonly outputs: R;
+  /** Kernel calls, on WebGPU dispatches, of one repetition. */
+  readonly dispatches: number;
+  /**
+   * Runs `times` repetitions, or enqueues them where the device works in batches. Before each, the row of that repetition is copied into
+   * every `into`. Throws OptionError for bad `times`, ShapeError when rows do not fit, DisposedError, and on the CPU the error of an
+   * operation that meets a bad value (RangeOpError), with the rest of the repetitions not run; on WebGPU the next read throws it.
+   */
+  replay(times?: number, values?: readonly ReplayValues[]): void;
+  /** Gives back its memory and that of its outputs. A second call does nothing. */
+  dispose(): void;
+  [Symbol.dispose](): void;
+}
+
+/** Throws OptionError or ShapeError, as `Program.replay` says. */
+export function checkReplay(times: number, values: readonly ReplayValues[]): void {
+  if (!Number.isInteger(times) || times < 0) throw new OptionError(`program.replay: times must be a whole number from 0; got ${times}`);
+  for (const { into, rows } of values) {
+    if (rows.dtype !== into.dtype || rows.size < times * into.size || (into.size > 0 && rows.size % into.size !== 0)) {
+      throw new ShapeError(
+        `program.replay: rows must be (${times}, ${into.shape.join(', ')}) ${into.dtype}, one row for each repetition; got ${rows.dtype}${showShape(rows.shape)}`,
+      );
+    }
+  }
+}

@@ -1,0 +1,104 @@
+import { add, assign, type Device, DisposedError, matmul, rmsNorm, ShapeError, scatterRows, UnrollError } from '@unroll/tensor';
+import { expect, it } from 'vitest';
+
+const sine = (n: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(i + 1));
+
+/** What every device's programs do alike. */
+export function programCases(given: () => Device): void {
+  const ints = (values: number[], shape = [values.length]) => given().tensor(values, shape, { dtype: 'i32' });
+
+  it('gives after r replays what r direct steps give, bit for bit', async () => {
+    const w = given().tensor(sine(64 * 64), [64, 64]);
+    const norm = given().tensor(sine(64));
+    const e = given().tensor(sine(2 * 64), [2, 64]);
+    const step = (s: typeof e) => rmsNorm(add(matmul(s, w, { transposeB: true }), e), norm);
+    let direct = e;
+    for (let i = 0; i < 7; i++) direct = step(direct);
+
+    const s = given().zeros([2, 64]);
+    const program = given().record(() => assign(s, step(s)));
+    expect([...(await s.data())].every((v) => v === 0)).toBe(true);
+    assign(s, e);
+    program.replay(3);
+    program.replay(4);
+    expect([...(await s.data())]).toEqual([...(await direct.data())]);
+    program.dispose();
+  });
+
+  it('takes other values at each repetition', async () => {
+    const table = given().zeros([5, 3]);
+    const slot = ints([0]);
+    const row = given().tensor(sine(3), [1, 3]);
+    const program = given().record(() => scatterRows(table, slot, row));
+    program.replay(3, [{ into: slot, rows: ints([4, 0, 2], [3, 1]) }]);
+    const [a, b, c] = sine(3);
+    expect([...(await table.data())]).toEqual([a, b, c, 0, 0, 0, a, b, c, 0, 0, 0, a, b, c]);
+    program.dispose();
+  });
+
+  it('sees what the host writes between replays, and keeps what it was given while recording', async () => {
+    const x = given().tensor([1, 2, 3]);
+    const program = given().record(() => {
+      const twice = add(x, x);
+      const thrice = add(twice, x);
+      // Its memory is free from here on, but a constant must not be put where each repetition writes.
+      twice.dispose();
+      const moved = add(thrice, given().tensor([10, 20, 30]));
+      return add(moved, given().zeros([3]));
+    });
+    program.replay();
+    expect([...(await program.outputs.data())]).toEqual([13, 26, 39]);
+    given().write(x, Float32Array.of(5, 5, 5));
+    program.replay(2);
+    expect([...(await program.outputs.data())]).toEqual([25, 35, 45]);
+    program.dispose();
+  });
+
+  it('gives back its memory, and no other work gets it before', async () => {
+    const x = given().tensor(sine(1000));
+    const before = given().memory();
+    const program = given().record(() => add(add(x, x), x));
+    const others = Array.from({ length: 8 }, (_, i) => given().tensor(new Float32Array(1000).fill(i)));
+    program.replay();
+    for (const [i, other] of others.entries()) expect((await other.data())[7]).toBe(i);
+    for (const other of others) other.dispose();
+    const { outputs } = program;
+    outputs.dispose();
+    const next = given().zeros([1000]);
+    program.replay();
+    expect((await next.data())[7]).toBe(0);
+    next.dispose();
+    program.dispose();
+    program.dispose();
+    expect(given().memory()).toMatchObject({ buffers: before.buffers, bytes: before.bytes });
+    const { reserved } = given().memory();
+    for (let i = 0; i < 20; i++)
+      given()
+        .record(() => add(add(x, x), x))
+        .dispose();
+    expect(given().memory().reserved).toBe(reserved);
+    expect(outputs.disposed).toBe(true);
+  });
+
+  it('refuses what cannot be recorded', async () => {
+    const x = given().tensor([1, 2]);
+    expect(() => given().record(() => given().write(x, Float32Array.of(1)))).toThrow(/written by the host while recording/);
+    expect(() => given().record(() => given().record(() => x))).toThrow(/do not nest/);
+    let reading: Promise<unknown> | undefined;
+    given().record(() => {
+      reading = x.data();
+    });
+    await expect(reading).rejects.toThrow(/cannot be read while recording/);
+    expect(() => given().record(() => Promise.resolve())).toThrow(UnrollError);
+    expect([...(await add(x, x).data())]).toEqual([2, 4]);
+  });
+
+  it('checks its arguments, and that it lives', () => {
+    const x = given().tensor([1, 2]);
+    const program = given().record(() => add(x, x));
+    expect(() => program.replay(-1)).toThrow(/times must be/);
+    expect(() => program.replay(3, [{ into: x, rows: given().zeros([2, 2]) }])).toThrow(ShapeError);
+    program.dispose();
+    expect(() => program.replay()).toThrow(DisposedError);
+  });
+}
