@@ -1,6 +1,7 @@
 export { attention, rope } from './attention';
 export { binary, siluMul, unary } from './elementwise';
 export { attentionGrad, crossEntropyGrad, rmsNormGrad, scatterAddRows, siluMulGrad } from './gradient';
+export { gemm, packRows } from './gemm';
 export { matmul, matvec, transpose } from './matmul';
 export { crossEntropy, rmsNorm, softmax } from './norm';
 export { random } from './random';

@@ -165,10 +165,10 @@ describe('out of memory', () => {
     const before = device.memory();
     expect(() => topK(x, 65_000)).toThrow(OutOfMemoryError);
     expect(device.memory()).toMatchObject({ bytes: before.bytes, buffers: 1 });
-    // The product is small, the transposed copy of the matrix is not.
+    // The product is small, the packed copy of the matrix is not.
     const b = reshape(x, [1000, 130]);
-    const a = device.zeros([1, 1000]);
-    expect(() => matmul(a, b)).toThrow(OutOfMemoryError);
+    const a = device.zeros([1, 130]);
+    expect(() => matmul(b, a, { transposeB: true })).toThrow(OutOfMemoryError);
     expect(device.memory().buffers).toBe(2);
     a.dispose();
     const y = device.zeros([100_000]);

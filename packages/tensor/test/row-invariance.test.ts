@@ -59,6 +59,29 @@ describe('matmul: an output row has the same bits in any grouping of rows', () =
     }
   });
 
+  it.each([true, false])('over more k than one pass of the kernel takes, transposeB %s', (transposeB) => {
+    for (const [K, N] of [
+      [1023, 19],
+      [1029, 35],
+      [2060, 6],
+    ] as const) {
+      tidy(device, () => {
+        const a = f32(37, K);
+        const b = transposeB ? f32(N, K) : f32(K, N);
+        const whole = words(matmul(a, b, { transposeB }));
+        for (const [start, end] of [
+          [0, 1],
+          [1, 4],
+          [3, 20],
+          [20, 37],
+        ] as const) {
+          const part = words(matmul(rowsOf(a, start, end), b, { transposeB }));
+          expect(firstDifferentRow(part, whole.subarray(start * N, end * N), N), `K ${K} N ${N}, rows ${start} to ${end}`).toBe(-1);
+        }
+      });
+    }
+  });
+
   it('whatever N is: a column does not depend on its neighbours', () => {
     const [K, N] = [29, 21];
     const a = f32(5, K);

@@ -16,6 +16,8 @@ export interface Kernels {
   readonly rmsNormGrad: Kernel<8>;
   readonly scatterAddRows: Kernel<6, number>;
   readonly siluMulGrad: Kernel<5>;
+  readonly gemm: Kernel<10>;
+  readonly packRows: Kernel<7>;
   readonly matmul: Kernel<8>;
   readonly matvec: Kernel<7>;
   readonly transpose: Kernel<4>;

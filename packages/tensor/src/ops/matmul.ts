@@ -47,9 +47,21 @@ function plan(a: Spec, b: Spec, { transposeA, transposeB }: MatmulAttrs): Plan {
   return { batch, M, K, N, sharedB };
 }
 
-function transposed(c: CpuContext, at: number, out: number, rows: number, cols: number): number {
-  c.kernels.transpose(at, out, rows, cols);
-  return out;
+/** From this many rows on, packing both operands costs less than it gains. */
+const packedRows = 16;
+const panelRows = 16;
+
+/** Panels of all rows, each product on its own: see kernels/gemm.ts. */
+function packedMatmul(c: CpuContext, a: Tensor, b: Tensor, out: Tensor, { batch, M, K, N, sharedB }: Plan, attrs: MatmulAttrs): void {
+  const groups = Math.ceil(M / panelRows);
+  const panels = c.scratch(groups * panelRows * Math.ceil(K / 4) * 16);
+  const scratch = c.scratch(65536 + 32 + (K > 1024 ? 256 * M + 512 : 0));
+  for (let z = 0; z < batch; z++) {
+    c.kernels.packRows(c.at(a) + z * M * K * 4, panels, M, K, Number(attrs.transposeA), 0, groups);
+    const from = c.at(b) + (sharedB ? 0 : z * K * N * 4);
+    const columns = Math.ceil(N / panelRows);
+    c.kernels.gemm(panels, from, c.at(out) + z * M * N * 4, M, K, N, Number(attrs.transposeB), scratch, 0, columns);
+  }
 }
 
 export const matmulOp = defineOp<MatmulAttrs>({
@@ -79,21 +91,18 @@ export const matmulOp = defineOp<MatmulAttrs>({
     }
   },
   cpu(c, [a, b], attrs, [out]) {
-    const { batch, M, K, N, sharedB } = plan(a!, b!, attrs);
+    const shape = plan(a!, b!, attrs);
+    const { batch, M, K, N, sharedB } = shape;
     if (out!.size === 0) return;
-    const { kernels } = c;
-    // The kernels read both operands along k; another layout is turned first.
-    const turnedA = attrs.transposeA ? c.scratch(M * K * 4) : 0;
-    const turnedB = attrs.transposeB ? 0 : c.scratch(K * N * 4);
-    const shared = sharedB ? (attrs.transposeB ? c.at(b!) : transposed(c, c.at(b!), turnedB, K, N)) : 0;
+    if (K === 0) return c.kernels.zero(c.at(out!), out!.size * 4);
+    // One row reads the same in both layouts of a.
+    if (M >= packedRows || !attrs.transposeB || (attrs.transposeA && M > 1)) return packedMatmul(c, a!, b!, out!, shape, attrs);
     for (let z = 0; z < batch; z++) {
-      const start = c.at(a!) + z * M * K * 4;
-      const rowsA = attrs.transposeA ? transposed(c, start, turnedA, K, M) : start;
-      const startB = c.at(b!) + z * K * N * 4;
-      const rowsB = sharedB ? shared : attrs.transposeB ? startB : transposed(c, startB, turnedB, K, N);
+      const rows = c.at(a!) + z * M * K * 4;
+      const columns = c.at(b!) + (sharedB ? 0 : z * K * N * 4);
       const to = c.at(out!) + z * M * N * 4;
-      if (M === 1) kernels.matvec(rowsA, rowsB, to, K, N, 0, N);
-      else kernels.matmul(rowsA, rowsB, to, M, K, N, 0, N);
+      if (M === 1) c.kernels.matvec(rows, columns, to, K, N, 0, N);
+      else c.kernels.matmul(rows, columns, to, M, K, N, 0, N);
     }
   },
   wgsl: ([a, b], attrs, [c], traits) => matmulWgsl({ ...plan(a!, b!, attrs), ...attrs }, a!, b!, c!, traits),
