@@ -38,8 +38,8 @@ export interface OpDef<A> {
   readonly saves?: { readonly inputs?: readonly number[]; readonly outputs?: boolean };
   /** Inputs and attributes for the conformance test and the bench. */
   readonly samples: Samples<A>;
-  /** Index of the input that is overwritten; such an operation has no outputs. */
-  readonly mutates?: number;
+  /** Indices of the inputs that are overwritten. */
+  readonly mutates?: readonly number[];
 }
 
 /** An operation whose attributes are its own affair. */
@@ -66,7 +66,7 @@ export function apply<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?:
   const specs = op.infer(inputs, attrs);
   if (device === undefined) throw new UnrollError(`${op.name}: no input says which device to run on`);
   if (device.disposed) throw new DisposedError(`${op.name}: the ${device.kind} device was disposed; create another`);
-  if (op.mutates !== undefined) device.tape?.guard(op.name, inputs[op.mutates]!, inputs);
+  for (const i of op.mutates ?? []) device.tape?.guard(op.name, inputs[i]!, inputs);
   const outputs: Tensor[] = [];
   try {
     for (const { shape, dtype } of specs) outputs.push(device.empty(shape, dtype));

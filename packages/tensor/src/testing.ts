@@ -38,12 +38,12 @@ function firstDifference(actual: HostData, expected: HostData, sample: Sample<un
   return actual.length === expected.length ? undefined : `${actual.length} values, the reference gives ${expected.length}`;
 }
 
-/** What the plain reference of an operation gives for a sample: its outputs, or the overwritten input. */
+/** What the plain reference of an operation gives for a sample: its outputs, then the overwritten inputs. */
 export function referenceOutputs<A>(op: OpDef<A>, sample: Sample<A>): HostData[] {
   const inputs = sample.inputs.map((input) => ({ ...input, data: input.data.slice() }));
   const outputs = op.infer(inputs, sample.attrs).map((spec) => ({ ...spec, data: allocateHost(spec.dtype, sizeOf(spec.shape)) }));
   op.reference(inputs, sample.attrs, outputs);
-  return op.mutates === undefined ? outputs.map((output) => output.data) : [inputs[op.mutates]!.data];
+  return [...outputs, ...(op.mutates ?? []).map((i) => inputs[i]!)].map(({ data }) => data);
 }
 
 const sameBits = (a: HostData, b: HostData) => {
@@ -65,13 +65,13 @@ async function compare<A>(
   outputs: readonly Tensor[],
 ): Promise<string | undefined> {
   const expected = referenceOutputs(op, sample);
-  const compared = op.mutates === undefined ? outputs : [inputs[op.mutates]!];
+  const compared = [...outputs, ...(op.mutates ?? []).map((i) => inputs[i]!)];
   for (const [i, tensor] of compared.entries()) {
     const difference = firstDifference(await tensor.data(), expected[i]!, sample);
     if (difference !== undefined) return `output ${i}: ${difference}`;
   }
   for (const [i, tensor] of inputs.entries()) {
-    if (i !== op.mutates && !sameBits(await tensor.data(), sample.inputs[i]!.data)) return `input ${i} was changed`;
+    if (!op.mutates?.includes(i) && !sameBits(await tensor.data(), sample.inputs[i]!.data)) return `input ${i} was changed`;
   }
   return undefined;
 }

@@ -3,7 +3,7 @@ import { apply, apply1, defineOp, expectDTypes, type Spec } from '../op.js';
 import { tidy } from '../scope.js';
 import { normalizeAxis, sameShape, showShape, sizeOf, stridesOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
-import { type GpuDispatch, kernel, type Operand, perThread, rowRanges } from '../webgpu/kernel.js';
+import { type GpuDispatch, kernel, type Operand, perThread, rowRanges, type Whole } from '../webgpu/kernel.js';
 import type { GpuTraits } from '../webgpu/traits.js';
 
 const copyKernel = () =>
@@ -26,17 +26,18 @@ interface Runs {
 }
 
 /** Copies runs of values; those of tensors beyond the binding limit one by one, in pieces. */
-function copyRuns(x: Tensor, y: Tensor, { runs, width, src, dst }: Runs, traits: GpuTraits): GpuDispatch[] {
+export function copyRuns(x: Whole, y: Whole, { runs, width, src, dst }: Runs, traits: GpuTraits): GpuDispatch[] {
   const n = runs * width;
   if (n === 0) return [];
-  if (Math.max(x.storage.bytes, y.storage.bytes) <= traits.maxBindingBytes) {
+  const bytesOf = (whole: Whole) => ('storage' in whole ? whole.storage.bytes : whole.bytes);
+  if (Math.max(bytesOf(x), bytesOf(y)) <= traits.maxBindingBytes) {
     const params = { n, width, srcStart: src[0], srcStep: src[1], dstStart: dst[0], dstStep: dst[1] };
     return [perThread(copyKernel(), n, traits, { bind: [x, y], params })];
   }
   const align = traits.offsetAlignment / 4;
   const piece = Math.floor(traits.maxBindingBytes / 4) - align;
   const dispatches: GpuDispatch[] = [];
-  const side = (tensor: Tensor, first: number, count: number) => {
+  const side = (tensor: Whole, first: number, count: number) => {
     const skip = first % align;
     return { skip, part: { tensor, offset: (first - skip) * 4, bytes: (skip + count) * 4 } };
   };
@@ -137,7 +138,7 @@ export function copy<T extends Tensor>(x: T): T {
 
 export const assignOp = defineOp<null>({
   name: 'assign',
-  mutates: 0,
+  mutates: [0],
   infer(inputs) {
     const [target, source] = inputs as [Spec, Spec];
     expectDTypes('assign', [target, source], [target.dtype, target.dtype]);

@@ -1,6 +1,6 @@
-import type { Tensor } from '../tensor.js';
-import { fold, type GpuDispatch, type Kernel, kernel, type Operand, rowRanges } from '../webgpu/kernel.js';
+import { fold, type GpuDispatch, type Kernel, kernel, type Operand, rowRanges, type Whole } from '../webgpu/kernel.js';
 import type { GpuTraits } from '../webgpu/traits.js';
+import { matvecKernel, matvecParams, rowsFor } from './dot-wgsl.js';
 
 /** How a product is laid out: `batch` products of M x K by K x N. */
 export interface MatmulPlan {
@@ -32,7 +32,7 @@ const each = (count: number, f: (i: number) => string) => Array.from({ length: c
 
 /**
  * `rows`: a thread computes R rows by 4 columns of C, without shared memory and barriers. `wide` reads four values at a time.
- * Every kernel but matvec sums over k in its order, as the reference does.
+ * Every kernel but those of dot-wgsl.ts sums over k in its order, as the reference does.
  */
 const rowsKernel = (R: number, transposeA: boolean, transposeB: boolean, wide: boolean) =>
   kernel('matmul.rows', [R, transposeA ? 'T' : 'N', transposeB ? 'T' : 'N', wide ? 4 : 1], () => {
@@ -130,71 +130,11 @@ const tiledKernel = (transposeA: boolean, transposeB: boolean) =>
     };
   });
 
-const lanes = 64;
-
-/**
- * `matvec`: a workgroup computes R rows (R <= 8) by 4 columns of C, its lanes sharing out k; for b (N, K) and K a multiple of 4.
- * The lanes' sums meet in subgroups, of any size, or in a tree in shared memory.
- */
-const matvecKernel = (R: number, subgroups: boolean) =>
-  kernel('matmul.matvec', [R, subgroups ? 'subgroup' : 'plain'], () => ({
-    params,
-    read: { a: 'vec4f', b: 'vec4f' },
-    write: { c: 'f32' },
-    workgroup: lanes,
-    ...(subgroups ? { enable: ['subgroups'], builtins: ', @builtin(subgroup_size) subgroup_width: u32' } : {}),
-    outside: `var<workgroup> partial: array<vec4f, ${lanes * R}>;`,
-    body: `let n = group * 4u;
-  if (n >= p.N) { return; }
-  let K4 = p.K / 4u;
-  let startA = (wg.z + p.z0) * p.stepA / 4u;
-  let startB = (wg.z + p.z0) * p.stepB / 4u;
-  ${each(4, (j) => `let c${j} = startB + min(n + ${j}u, p.N - 1u) * K4;`)}
-  ${each(R, (r) => `let m${r} = startA + min(${r}u, p.M - 1u) * K4;`)}
-  ${each(R, (r) => `var sum${r} = vec4f();`)}
-  for (var k = lane; k < K4; k += ${lanes}u) {
-    ${each(4, (j) => `let b${j} = b[c${j} + k];`)}
-    ${each(R, (r) => `{ let x = a[m${r} + k]; sum${r} += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }`)}
-  }
-  ${
-    subgroups
-      ? `${each(R, (r) => `sum${r} = subgroupAdd(sum${r});`)}
-  // Lanes follow each other in subgroups on all known drivers; the self-test at start would see another order.
-  if (lane % subgroup_width == 0u) {
-    let at = (lane / subgroup_width) * ${R}u;
-    ${each(R, (r) => `partial[at + ${r}u] = sum${r};`)}
-  }
-  workgroupBarrier();
-  if (lane < ${R}u && lane < p.M) {
-    var sum = vec4f();
-    let count = (${lanes}u + subgroup_width - 1u) / subgroup_width;
-    for (var i = 0u; i < count; i++) { sum += partial[i * ${R}u + lane]; }`
-      : `${each(R, (r) => `partial[lane * ${R}u + ${r}u] = sum${r};`)}
-  for (var step = ${lanes / 2}u; step > 0u; step >>= 1u) {
-    workgroupBarrier();
-    if (lane < step) {
-      for (var r = 0u; r < ${R}u; r++) { partial[lane * ${R}u + r] += partial[(lane + step) * ${R}u + r]; }
-    }
-  }
-  workgroupBarrier();
-  if (lane < ${R}u && lane < p.M) {
-    let sum = partial[lane];`
-  }
-    let to = (wg.z + p.z0) * p.stepC + lane * p.NC + p.n0 + n;
-    for (var j = 0u; j < 4u; j++) {
-      if (n + j < p.N) { c[to + j] = sum[j]; }
-    }
-  }`,
-  }));
-
 interface Choice {
   readonly kernel: Kernel;
   /** Workgroups for M by N. */
   groups(M: number, N: number): number;
 }
-
-/** The least of 1, 2, 4, 8 that holds M rows, or 8. */
-const rowsFor = (M: number) => (M >= 5 ? 8 : M >= 3 ? 4 : M);
 
 /**
  * The rule, and its reasons. On adapters that compute on the CPU barriers cost most (platform measurements: tiles in shared memory 0.05 to
@@ -206,7 +146,7 @@ export function chooseMatmul(plan: MatmulPlan, traits: GpuTraits): Choice {
   const aligned = K % 4 === 0;
   if (!traits.software) {
     if (M <= 8 && transposeB && !transposeA && aligned && K > 0) {
-      return { kernel: matvecKernel(rowsFor(M), traits.subgroups), groups: (_, n) => Math.ceil(n / 4) };
+      return { kernel: matvecKernel(M, traits), groups: (_, n) => Math.ceil(n / 4) };
     }
     if (M >= 16 && N >= 16) return { kernel: tiledKernel(transposeA, transposeB), groups: (m, n) => Math.ceil(m / 64) * Math.ceil(n / 64) };
   }
@@ -216,9 +156,9 @@ export function chooseMatmul(plan: MatmulPlan, traits: GpuTraits): Choice {
   return { kernel: k, groups: (m, n) => Math.ceil((Math.ceil(m / R) * Math.ceil(n / 4)) / k.workgroup) };
 }
 
-export function matmulWgsl(plan: MatmulPlan, a: Tensor, b: Tensor, c: Tensor, traits: GpuTraits): GpuDispatch[] {
+export function matmulWgsl(plan: MatmulPlan, a: Whole, b: Whole, c: Whole, traits: GpuTraits): GpuDispatch[] {
   const { batch, M, K, N, sharedB, transposeA, transposeB } = plan;
-  if (c.size === 0) return [];
+  if (batch * M * N === 0) return [];
   const choice = chooseMatmul(plan, traits);
   const dispatches: GpuDispatch[] = [];
   const add = (bind: [Operand, Operand, Operand], m0: number, m: number, n0: number, n: number, z: number, z0 = 0) => {
@@ -226,7 +166,7 @@ export function matmulWgsl(plan: MatmulPlan, a: Tensor, b: Tensor, c: Tensor, tr
     dispatches.push({
       kernel: choice.kernel,
       bind,
-      params: { M: m, N: n, K, z0, m0, MA: M, n0, NC: N, ...steps },
+      params: { ...matvecParams, M: m, N: n, K, z0, m0, MA: M, n0, NC: N, ...steps },
       groups: fold(choice.groups(m, n), traits, z),
     });
   };
@@ -240,7 +180,7 @@ export function matmulWgsl(plan: MatmulPlan, a: Tensor, b: Tensor, c: Tensor, tr
   }
   // Rows of A and C are cut together; rows of B, where they are columns of C. Other layouts cannot be cut in contiguous parts.
   for (const rows of rowRanges('matmul', M, transposeA ? [N * 4] : [K * 4, N * 4], traits)) {
-    const ranges = transposeB ? rowRanges('matmul', N, [K * 4], traits) : [{ start: 0, rows: N, part: (tensor: Tensor) => tensor }];
+    const ranges = transposeB ? rowRanges('matmul', N, [K * 4], traits) : [{ start: 0, rows: N, part: (whole: Whole) => whole }];
     for (const columns of ranges) {
       const bind: [Operand, Operand, Operand] = [transposeA ? a : rows.part(a, K * 4), columns.part(b, K * 4), rows.part(c, N * 4)];
       add(bind, transposeA ? rows.start : 0, rows.rows, columns.start, columns.rows, 1);

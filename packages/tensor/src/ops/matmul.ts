@@ -52,16 +52,32 @@ const packedRows = 16;
 const panelRows = 16;
 
 /** Panels of all rows, each product on its own: see kernels/gemm.ts. */
-function packedMatmul(c: CpuContext, a: Tensor, b: Tensor, out: Tensor, { batch, M, K, N, sharedB }: Plan, attrs: MatmulAttrs): void {
+function packedMatmul(c: CpuContext, a: number, b: number, out: number, { batch, M, K, N, sharedB }: Plan, attrs: MatmulAttrs): void {
   const groups = Math.ceil(M / panelRows);
   const panels = c.scratch(groups * panelRows * Math.ceil(K / 4) * 16);
   const scratch = c.scratch(65536 + 32 + (K > 1024 ? 256 * M + 512 : 0));
   for (let z = 0; z < batch; z++) {
-    c.kernels.packRows(c.at(a) + z * M * K * 4, panels, M, K, Number(attrs.transposeA), 0, groups);
-    const from = c.at(b) + (sharedB ? 0 : z * K * N * 4);
+    c.kernels.packRows(a + z * M * K * 4, panels, M, K, Number(attrs.transposeA), 0, groups);
+    const from = b + (sharedB ? 0 : z * K * N * 4);
     const columns = Math.ceil(N / panelRows);
-    c.kernels.gemm(panels, from, c.at(out) + z * M * N * 4, M, K, N, Number(attrs.transposeB), scratch, 0, columns);
+    c.kernels.gemm(panels, from, out + z * M * N * 4, M, K, N, Number(attrs.transposeB), scratch, 0, columns);
   }
+}
+
+/** c (M, N) = a (M, K) times the rows of b (N, K), all by address. */
+export function multiplyRows(c: CpuContext, a: number, b: number, out: number, M: number, K: number, N: number): void {
+  if (K === 0) c.kernels.zero(out, M * N * 4);
+  else if (M >= packedRows) packedMatmul(c, a, b, out, { batch: 1, M, K, N, sharedB: true }, { transposeA: false, transposeB: true });
+  else if (M === 1) c.kernels.matvec(a, b, out, K, N, 0, N);
+  else c.kernels.matmul(a, b, out, M, K, N, 0, N);
+}
+
+/** The matrix of a product x (..., K) by b (N, K); throws ShapeError. */
+export function rowsByMatrix(who: string, x: Spec, b: Spec, K = x.shape[x.shape.length - 1]): { M: number; K: number; N: number } {
+  if (x.shape.length === 0 || b.shape.length !== 2 || b.shape[1] !== K) {
+    throw new ShapeError(`${who}: the matrix must be (N, ${K}) for rows of ${K}; got x=${showShape(x.shape)} b=${showShape(b.shape)}`);
+  }
+  return { M: sizeOf(x.shape.slice(0, -1)), K: K!, N: b.shape[0]! };
 }
 
 export const matmulOp = defineOp<MatmulAttrs>({
@@ -96,13 +112,11 @@ export const matmulOp = defineOp<MatmulAttrs>({
     if (out!.size === 0) return;
     if (K === 0) return c.kernels.zero(c.at(out!), out!.size * 4);
     // One row reads the same in both layouts of a.
-    if (M >= packedRows || !attrs.transposeB || (attrs.transposeA && M > 1)) return packedMatmul(c, a!, b!, out!, shape, attrs);
+    if (M >= packedRows || !attrs.transposeB || (attrs.transposeA && M > 1)) return packedMatmul(c, c.at(a!), c.at(b!), c.at(out!), shape, attrs);
     for (let z = 0; z < batch; z++) {
       const rows = c.at(a!) + z * M * K * 4;
       const columns = c.at(b!) + (sharedB ? 0 : z * K * N * 4);
-      const to = c.at(out!) + z * M * N * 4;
-      if (M === 1) c.kernels.matvec(rows, columns, to, K, N, 0, N);
-      else c.kernels.matmul(rows, columns, to, M, K, N, 0, N);
+      multiplyRows(c, rows, columns, c.at(out!) + z * M * N * 4, M, K, N);
     }
   },
   wgsl: ([a, b], attrs, [c], traits) => matmulWgsl({ ...plan(a!, b!, attrs), ...attrs }, a!, b!, c!, traits),

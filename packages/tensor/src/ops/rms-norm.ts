@@ -2,8 +2,9 @@ import { OptionError, refuseUnknownOptions, ShapeError } from '../errors.js';
 import { apply, apply1, defineOp, expectDTypes } from '../op.js';
 import { sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
-import { kernel, perGroup, perThread, rowRanges, Scratch } from '../webgpu/kernel.js';
+import { type GpuDispatch, kernel, perGroup, perThread, rowRanges, Scratch, type Whole } from '../webgpu/kernel.js';
 import { treeReduction } from '../webgpu/library.js';
+import type { GpuTraits } from '../webgpu/traits.js';
 
 interface RmsNormAttrs {
   readonly eps: number;
@@ -34,6 +35,14 @@ const rmsNormKernel = () =>
   for (var c = lane; c < p.C; c += 128u) { y[start + c] = x[start + c] * scale * w[c]; }`,
   }));
 
+/** y (rows, C) = rmsNorm(x, w). */
+export function rmsNormWgsl(x: Whole, w: Tensor, y: Whole, rows: number, eps: number, traits: GpuTraits): GpuDispatch[] {
+  const C = w.size;
+  return rowRanges('rmsNorm', rows, [C * 4], traits).map(({ rows, part }) =>
+    perGroup(rmsNormKernel(), rows, traits, { bind: [part(x, C * 4), w, part(y, C * 4)], params: { rows, C, eps } }),
+  );
+}
+
 export const rmsNormOp = defineOp<RmsNormAttrs>({
   name: 'rmsNorm',
   infer(inputs, { eps }) {
@@ -59,13 +68,7 @@ export const rmsNormOp = defineOp<RmsNormAttrs>({
     if (x!.size === 0) return;
     c.kernels.rmsNorm(c.at(x!), c.at(w!), c.at(y!), x!.size / w!.size, w!.size, eps);
   },
-  wgsl([x, w], { eps }, [y], traits) {
-    if (x!.size === 0) return [];
-    const C = w!.size;
-    return rowRanges('rmsNorm', x!.size / C, [C * 4], traits).map(({ rows, part }) =>
-      perGroup(rmsNormKernel(), rows, traits, { bind: [part(x!, C * 4), w!, part(y!, C * 4)], params: { rows, C, eps } }),
-    );
-  },
+  wgsl: ([x, w], { eps }, [y], traits) => (x!.size === 0 ? [] : rmsNormWgsl(x!, w!, y!, x!.size / w!.size, eps, traits)),
   vjp: ({ inputs: [x, w], attrs, grads: [g] }, o) => o.rmsNormGrad(x!, w!, g!, attrs.eps),
   samples(g) {
     const C = g.int(1, 40);

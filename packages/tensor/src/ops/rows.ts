@@ -113,7 +113,7 @@ export function gatherRows<T extends Tensor>(table: T, index: Tensor): T {
 
 export const scatterRowsOp = defineOp<null>({
   name: 'scatterRows',
-  mutates: 0,
+  mutates: [0],
   infer(inputs) {
     const [table, index, rows] = inputs as [Spec, Spec, Spec];
     expectDTypes('scatterRows', [table, index, rows], [table.dtype, 'i32', table.dtype]);

@@ -2,7 +2,8 @@ import { ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes } from '../op.js';
 import { sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
-import { kernel, perThread, rowRanges } from '../webgpu/kernel.js';
+import { type GpuDispatch, kernel, perThread, rowRanges, type Whole } from '../webgpu/kernel.js';
+import type { GpuTraits } from '../webgpu/traits.js';
 
 const siluMulKernel = () =>
   kernel('siluMul', [], () => ({
@@ -15,6 +16,13 @@ const siluMulKernel = () =>
   let gate = x[at];
   y[index] = gate * sigmoid_f(gate) * x[at + p.half];`,
   }));
+
+/** y (rows, half) = siluMul of x (rows, 2 half). */
+export function siluMulWgsl(x: Whole, y: Whole, rows: number, half: number, traits: GpuTraits): GpuDispatch[] {
+  return rowRanges('siluMul', rows, [half * 8, half * 4], traits).map(({ rows, part }) =>
+    perThread(siluMulKernel(), rows * half, traits, { bind: [part(x, half * 8), part(y, half * 4)], params: { n: rows * half, half } }),
+  );
+}
 
 export const siluMulOp = defineOp<null>({
   name: 'siluMul',
@@ -41,11 +49,8 @@ export const siluMulOp = defineOp<null>({
     c.kernels.siluMul(c.at(x!), c.at(y!), y!.size / half, half);
   },
   wgsl([x], _, [y], traits) {
-    if (y!.size === 0) return [];
     const half = y!.shape[y!.shape.length - 1]!;
-    return rowRanges('siluMul', y!.size / half, [half * 8, half * 4], traits).map(({ rows, part }) =>
-      perThread(siluMulKernel(), rows * half, traits, { bind: [part(x!, half * 8), part(y!, half * 4)], params: { n: rows * half, half } }),
-    );
+    return y!.size === 0 ? [] : siluMulWgsl(x!, y!, y!.size / half, half, traits);
   },
   vjp: ({ inputs: [x], grads: [g] }, o) => [o.siluMulGrad(x!, g!)],
   samples(g) {

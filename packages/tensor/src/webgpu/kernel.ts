@@ -102,14 +102,16 @@ export class Scratch {
   constructor(readonly bytes: number) {}
 }
 
+export type Whole = Tensor | Scratch;
+
 /** A part of a tensor's memory, in bytes. */
 export interface Part {
-  readonly tensor: Tensor | Scratch;
+  readonly tensor: Whole;
   readonly offset: number;
   readonly bytes: number;
 }
 
-export type Operand = Tensor | Scratch | Part;
+export type Operand = Whole | Part;
 
 /** A bad value that a kernel found: told to the user at the next read. */
 export interface Fault {
@@ -155,7 +157,7 @@ export interface RowRange {
   readonly start: number;
   readonly rows: number;
   /** The range's part of an operand that has `rowBytes` in each row. */
-  part(tensor: Tensor | Scratch, rowBytes: number): Operand;
+  part(tensor: Whole, rowBytes: number): Operand;
 }
 
 function gcd(a: number, b: number): number {

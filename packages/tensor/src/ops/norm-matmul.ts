@@ -1,0 +1,150 @@
+import { apply, apply1, defineOp, expectDTypes, type Spec } from '../op.js';
+import type { Sample } from '../sample.js';
+import type { Tensor } from '../tensor.js';
+import { Scratch } from '../webgpu/kernel.js';
+import { addRmsNormOp, checkAddNorm, normRows } from './add-rms-norm.js';
+import { fusedDot } from './dot-wgsl.js';
+import { multiplyRows, rowsByMatrix } from './matmul.js';
+import { matmulWgsl } from './matmul-wgsl.js';
+import { rmsNormOp, rmsNormWgsl } from './rms-norm.js';
+
+interface NormMatmulAttrs {
+  readonly eps: number;
+}
+
+const layout = { batch: 1, sharedB: true, transposeA: false, transposeB: true } as const;
+
+/** y (M, N) = x (M, K) times b (N, K), in plain loops. */
+function multiply(x: ArrayLike<number>, b: ArrayLike<number>, y: { [i: number]: number }, { M, K, N }: { M: number; K: number; N: number }): void {
+  for (let i = 0; i < M * N; i++) {
+    let sum = 0;
+    for (let k = 0; k < K; k++) sum += x[Math.floor(i / N) * K + k]! * b[(i % N) * K + k]!;
+    y[i] = sum;
+  }
+}
+
+const rowsAndColumns = (rows: Spec, N: number): Spec => ({ shape: [...rows.shape.slice(0, -1), N], dtype: 'f32' });
+
+export const normMatmulOp = defineOp<NormMatmulAttrs>({
+  name: 'normMatmul',
+  infer(inputs, attrs) {
+    expectDTypes('normMatmul', inputs, ['f32', 'f32', 'f32']);
+    const [x, w, b] = inputs as [Spec, Spec, Spec];
+    rmsNormOp.infer([x, w], attrs);
+    return [rowsAndColumns(x, rowsByMatrix('normMatmul', x, b).N)];
+  },
+  reference([x, w, b], { eps }, [y]) {
+    const normed = new Float64Array(x!.data.length);
+    normRows(x!.data, w!.data, normed, eps);
+    multiply(normed, b!.data, y!.data, rowsByMatrix('normMatmul', x!, b!));
+  },
+  cpu(c, [x, w, b], { eps }, [y]) {
+    if (y!.size === 0) return;
+    const { M, K, N } = rowsByMatrix('normMatmul', x!, b!);
+    const normed = c.scratch(M * K * 4);
+    c.kernels.rmsNorm(c.at(x!), c.at(w!), normed, M, K, eps);
+    multiplyRows(c, normed, c.at(b!), c.at(y!), M, K, N);
+  },
+  wgsl([x, w, b], { eps }, [y], traits) {
+    if (y!.size === 0) return [];
+    const { M, K, N } = rowsByMatrix('normMatmul', x!, b!);
+    const fused = fusedDot({ left: 'norm', inputs: [x!, w!], b: b!, c: y!, M, N, K, eps }, traits);
+    if (fused !== undefined) return fused;
+    const normed = new Scratch(Math.max(4, M * K * 4));
+    return [...rmsNormWgsl(x!, w!, normed, M, eps, traits), ...matmulWgsl({ ...layout, M, K, N }, normed, b!, y!, traits)];
+  },
+  vjp: 'it keeps no normed rows; for a gradient use matmul(rmsNorm(x, weight), b, { transposeB: true })',
+  samples(g) {
+    const samples: Sample<NormMatmulAttrs>[] = [];
+    for (const [rows, K, N] of [
+      [[1, 1], 8, 12],
+      [[1], 64, 31],
+      [[2, 2], 8, 5],
+      [[g.int(1, 9)], g.int(1, 20), g.int(1, 20)],
+      [[0], 4, 4],
+      [[2], 0, 3],
+      [[20], 16, 24],
+    ] as const) {
+      samples.push({
+        inputs: [g.f32([...rows, K]), g.f32([K], 0.5, 1.5), g.f32([N, K])],
+        attrs: { eps: 1e-6 },
+        absolute: 5e-5,
+        relative: 1e-5,
+      });
+    }
+    return samples;
+  },
+});
+
+/** matmul(rmsNorm(x, weight), b) for x (..., K), weight (K) and b (N, K) -> (..., N). */
+export function normMatmul(x: Tensor, weight: Tensor, b: Tensor, { eps }: { readonly eps: number }): Tensor<'f32'> {
+  return apply1(normMatmulOp, [x, weight, b], { eps }) as Tensor<'f32'>;
+}
+
+export const addNormMatmulOp = defineOp<NormMatmulAttrs>({
+  name: 'addNormMatmul',
+  infer(inputs, { eps }) {
+    expectDTypes('addNormMatmul', inputs, ['f32', 'f32', 'f32', 'f32', 'f32']);
+    checkAddNorm('addNormMatmul', inputs.slice(0, 4), eps);
+    return [rowsAndColumns(inputs[0]!, rowsByMatrix('addNormMatmul', inputs[0]!, inputs[4]!).N), inputs[0]!];
+  },
+  reference([a, r, w0, w, b], { eps }, [y, z]) {
+    const normed = { ...a!, data: new Float32Array(a!.data.length) };
+    addRmsNormOp.reference([a!, r!, w0!, w!], { eps }, [z!, normed]);
+    multiply(normed.data, b!.data, y!.data, rowsByMatrix('addNormMatmul', a!, b!));
+  },
+  cpu(c, [a, r, w0, w, b], { eps }, [y, z]) {
+    const { M, K, N } = rowsByMatrix('addNormMatmul', a!, b!);
+    addRmsNormOp.cpu(c, [a!, r!, w0!], { eps }, [z!]);
+    if (y!.size === 0) return;
+    const normed = c.scratch(M * K * 4);
+    c.kernels.rmsNorm(c.at(z!), c.at(w!), normed, M, K, eps);
+    multiplyRows(c, normed, c.at(b!), c.at(y!), M, K, N);
+  },
+  wgsl([a, r, w0, w, b], { eps }, [y, z], traits) {
+    const { M, K, N } = rowsByMatrix('addNormMatmul', a!, b!);
+    const fused = y!.size === 0 ? undefined : fusedDot({ left: 'addNorm', inputs: [a!, r!, w0!, w!], b: b!, c: y!, z: z!, M, N, K, eps }, traits);
+    if (fused !== undefined) return fused;
+    const sum = addRmsNormOp.wgsl([a!, r!, w0!], { eps }, [z!], traits);
+    if (y!.size === 0) return sum;
+    const normed = new Scratch(Math.max(4, M * K * 4));
+    return [...sum, ...rmsNormWgsl(z!, w!, normed, M, eps, traits), ...matmulWgsl({ ...layout, M, K, N }, normed, b!, y!, traits)];
+  },
+  vjp: 'it keeps no normed rows; for a gradient use rmsNorm, add and matmul',
+  samples(g) {
+    const samples: Sample<NormMatmulAttrs>[] = [];
+    for (const [rows, K, N] of [
+      [[1, 1], 8, 12],
+      [[1], 64, 31],
+      [[2, 2], 40, 5],
+      [[g.int(1, 9)], g.int(1, 20), g.int(1, 20)],
+      [[0], 4, 4],
+      [[2], 0, 3],
+      [[2], 4, 0],
+      [[20], 16, 24],
+    ] as const) {
+      samples.push({
+        inputs: [g.f32([...rows, K]), g.f32([...rows, K]), g.f32([K], 0.5, 1.5), g.f32([K], 0.5, 1.5), g.f32([N, K])],
+        attrs: { eps: 1e-6 },
+        absolute: 5e-5,
+        relative: 1e-5,
+      });
+    }
+    return samples;
+  },
+});
+
+/**
+ * [matmul(rmsNorm(z, weight), b), z] with z = rmsNorm(x + y, outer): the residual sum that ends a block and the norm and product that begin
+ * the next. x and y (..., K), weights (K), b (N, K) -> (..., N) and (..., K).
+ */
+export function addNormMatmul(
+  x: Tensor,
+  y: Tensor,
+  outer: Tensor,
+  weight: Tensor,
+  b: Tensor,
+  { eps }: { readonly eps: number },
+): [Tensor<'f32'>, Tensor<'f32'>] {
+  return apply(addNormMatmulOp, [x, y, outer, weight, b], { eps }) as [Tensor<'f32'>, Tensor<'f32'>];
+}
