@@ -93,3 +93,54 @@ export function rope(x: usize, table: usize, positions: usize, y: usize, N: i32,
     }
   }
 }
+
+/**
+ * Takes apart the rows qkv (B, (H + 2 Hk) D) of one new token for each of B sequences, whose position is visible - 1: queries and keys get
+ * their bias (H + Hk, D) (none at address 0) and turn by table[position] over pairs (2i, 2i+1); queries go to q (B, H, D), keys and values
+ * to the pool's row that keyRows (B, S) names for that position. A visible of 0, or a row of -1, stores nothing.
+ * Returns the first sequence whose visible is outside 0..S or whose row is outside -1..R-1, with nothing stored, or -1.
+ */
+export function storeStep(
+  qkv: usize, bias: usize, table: usize, k: usize, v: usize, keyRows: usize, visible: usize, q: usize,
+  B: i32, H: i32, Hk: i32, D: i32, S: i32, R: i32, P: i32,
+): i32 {
+  const head = (<usize>D) << 2;
+  for (let b = 0; b < B; b++) {
+    const n = i32.load(visible + ((<usize>b) << 2));
+    if (n < 0 || n > S) return b;
+    if (n == 0) continue;
+    const row = i32.load(keyRows + ((<usize>(b * S + n - 1)) << 2));
+    if (row < -1 || row >= R) return b;
+  }
+  for (let b = 0; b < B; b++) {
+    const position = i32.load(visible + ((<usize>b) << 2)) - 1;
+    const row = position < 0 ? -1 : i32.load(keyRows + ((<usize>(b * S + position)) << 2));
+    const from = qkv + <usize>(b * (H + 2 * Hk)) * head;
+    const turned = position >= 0 && position < P;
+    const cs = table + <usize>max(position, 0) * head;
+    for (let h = 0; h < H + Hk; h++) {
+      if (h >= H && row < 0) break;
+      const p = from + <usize>h * head;
+      const o = h < H ? q + <usize>(b * H + h) * head : k + <usize>(row * Hk + h - H) * head;
+      for (let i: usize = 0; i < head; i += 8) {
+        let x = f32.load(p + i);
+        let y = f32.load(p + i, 4);
+        if (bias) {
+          x += f32.load(bias + <usize>h * head + i);
+          y += f32.load(bias + <usize>h * head + i, 4);
+        }
+        if (turned) {
+          const c = f32.load(cs + i);
+          const s = f32.load(cs + i, 4);
+          f32.store(o + i, x * c - y * s);
+          f32.store(o + i, x * s + y * c, 4);
+        } else {
+          f32.store(o + i, x);
+          f32.store(o + i, y, 4);
+        }
+      }
+    }
+    if (row >= 0) memory.copy(v + <usize>(row * Hk) * head, from + <usize>(H + Hk) * head, <usize>Hk * head);
+  }
+  return -1;
+}

@@ -1,4 +1,4 @@
-export { attention, rope } from './attention';
+export { attention, rope, storeStep } from './attention';
 export { binary, siluMul, unary } from './elementwise';
 export { attentionGrad, crossEntropyGrad, rmsNormGrad, scatterAddRows, siluMulGrad } from './gradient';
 export { gemm, packRows } from './gemm';

@@ -15,10 +15,13 @@ export {
   UnrollError,
   UnsupportedError,
 } from './errors.js';
+export { addRmsNorm } from './ops/add-rms-norm.js';
 export { argmax } from './ops/argmax.js';
 export { type AttentionOptions, attention } from './ops/attention.js';
 export { add, div, maximum, minimum, mul, sub } from './ops/binary.js';
+export { concatMatmul } from './ops/concat-matmul.js';
 export { type CrossEntropyOptions, crossEntropy } from './ops/cross-entropy.js';
+export { type DecodePool, decodeAttention } from './ops/decode-attention.js';
 export {
   type AffineOptions,
   abs,
@@ -38,8 +41,10 @@ export {
   square,
   tanh,
 } from './ops/elementwise.js';
+export { gatedMatmul } from './ops/gated-matmul.js';
 export { assign, concat, copy, permute, slice, split, transpose } from './ops/layout.js';
 export { type MatmulOptions, matmul, matvec } from './ops/matmul.js';
+export { addNormMatmul, normMatmul } from './ops/norm-matmul.js';
 export { type RandomOptions, randomRows } from './ops/random.js';
 export { logSumExp, max, mean, min, type ReduceOptions, sum } from './ops/reduce.js';
 export { reshape } from './ops/reshape.js';

@@ -36,8 +36,8 @@ describe('a recorded program on the CPU', () => {
         // Other work between recording and replay gets no memory of the program.
         const others = Array.from({ length: 4 }, () => device.tensor(new Float32Array(64).fill(Number.NaN)));
         program.replay(op.mutates === undefined ? 2 : 1);
-        const outputs = op.mutates === undefined ? program.outputs : [recorded[op.mutates]!];
-        const expected = op.mutates === undefined ? results : [direct[op.mutates]!];
+        const outputs = [...program.outputs, ...(op.mutates ?? []).map((i) => recorded[i]!)];
+        const expected = [...results, ...(op.mutates ?? []).map((i) => direct[i]!)];
         expect(outputs.length, op.name).toBe(expected.length);
         for (const [i, output] of outputs.entries()) {
           expect(new Int32Array((await output.data()).buffer), op.name).toEqual(new Int32Array((await expected[i]!.data()).buffer));

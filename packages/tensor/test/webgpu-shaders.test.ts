@@ -16,7 +16,9 @@ beforeAll(async () => {
 });
 afterAll(() => device.dispose());
 
+// With the eight arrays that WebGPU promises; more of them bind more.
 const families: Partial<GpuTraits>[] = [
+  { software: true, subgroups: false, storageBuffers: 8 },
   { software: true, subgroups: false },
   { software: false, subgroups: true },
   { software: false, subgroups: false },
@@ -42,12 +44,19 @@ const i32 = (...shape: number[]) => g.i32(shape, 0, 0);
 
 // One call for each shader that a reviewer should read; the sizes that are part of a shader are those of a usual model.
 const shown: Record<string, readonly [inputs: Input[], attrs: unknown][]> = {
+  addNormMatmul: [[[f32(1, 8), f32(1, 8), f32(8), f32(8), f32(8, 8)], { eps: 1e-6 }]],
+  addRmsNorm: [[[f32(2, 8), f32(2, 8), f32(8), f32(8)], { eps: 1e-6 }]],
   argmax: [[[f32(2, 8)], null]],
   attention: [[[f32(1, 2, 4, 64), f32(8, 2, 64), f32(8, 2, 64), i32(1, 8), i32(1, 2)], { scale: 1 }]],
   copy: [[[f32(4)], null]],
   attentionGrad: [[[f32(1, 2, 4, 64), f32(8, 2, 64), f32(8, 2, 64), i32(1, 8), i32(1, 2), f32(1, 2, 4, 64)], { scale: 1 }]],
+  concatMatmul: [[[f32(1, 8), f32(1, 8), f32(8, 16)], null]],
   crossEntropy: [[[f32(2, 8), i32(2)], { ignoreIndex: -100 }]],
   crossEntropyGrad: [[[f32(2, 8), i32(2), f32(2)], { ignoreIndex: -100 }]],
+  decodeAttention: [
+    [[f32(1, 1, 512), f32(8, 32, 2), f32(8, 2, 64), f32(8, 2, 64), i32(1, 1, 8), i32(1, 1), f32(6, 64)], { heads: 4, call: 0, scale: 1 }],
+  ],
+  gatedMatmul: [[[f32(1, 8), f32(16, 8)], null]],
   gatherRows: [[[f32(4, 8), i32(2)], null]],
   matmul: [
     [[f32(1, 8), f32(8, 8)], { transposeA: false, transposeB: true }],
@@ -56,6 +65,7 @@ const shown: Record<string, readonly [inputs: Input[], attrs: unknown][]> = {
     [[f32(16, 8), f32(8, 16)], { transposeA: false, transposeB: false }],
     [[f32(7, 16), f32(7, 16)], { transposeA: true, transposeB: false }],
   ],
+  normMatmul: [[[f32(1, 8), f32(8), f32(8, 8)], { eps: 1e-6 }]],
   permute: [[[f32(2, 3, 4)], { axes: [1, 0, 2] }]],
   randomRows: ['uniform', 'truncatedNormal', 'gumbel'].map((distribution) => [
     [i32(2, 2), i32(2)],

@@ -8,6 +8,7 @@ type Kernel<N extends number, R = void> = (...args: Args<N>) => R;
 export interface Kernels {
   readonly attention: Kernel<16, number>;
   readonly rope: Kernel<10>;
+  readonly storeStep: Kernel<15, number>;
   readonly binary: Kernel<6>;
   readonly siluMul: Kernel<4>;
   readonly unary: Kernel<6>;

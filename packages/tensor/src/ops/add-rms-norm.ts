@@ -65,7 +65,10 @@ export const addRmsNormOp = defineOp<AddRmsNormAttrs>({
     if (inputs.length !== 3 && inputs.length !== 4) throw new ShapeError(`addRmsNorm: takes one weight or two; got ${inputs.length - 2}`);
     expectDTypes('addRmsNorm', inputs, ['f32', 'f32', 'f32', ...(inputs.length === 4 ? (['f32'] as const) : [])]);
     checkAddNorm('addRmsNorm', inputs, eps);
-    return inputs.slice(3).concat(inputs[0]!).map(() => inputs[0]!);
+    return inputs
+      .slice(3)
+      .concat(inputs[0]!)
+      .map(() => inputs[0]!);
   },
   reference([a, b, w, w2], { eps }, [y, y2]) {
     normRows(

@@ -75,7 +75,12 @@ export const concatMatmulOp = defineOp<null>({
       [[0], 4, 4, 6],
       [[20], 16, 8, 24],
     ] as const)
-      samples.push({ inputs: [g.f32([...rows, k1]), g.f32([...rows, k2]), g.f32([n, k1 + k2])], attrs: null, absolute: 2e-5, relative: 1e-5 });
+      samples.push({
+        inputs: [g.f32([...rows, k1]), g.f32([...rows, k2]), g.f32([n, k1 + k2])],
+        attrs: null,
+        absolute: 2e-5,
+        relative: 1e-5,
+      });
     return samples;
   },
 });

@@ -144,7 +144,8 @@ export const rowsFor = (M: number): number => (M >= 5 ? 8 : M >= 3 ? 4 : M);
 const familyOf = (traits: GpuTraits): Family => (traits.software ? 'serial' : traits.subgroups ? 'subgroup' : 'plain');
 
 /** The kernel of `matmul` for at most 8 rows on GPUs: K a multiple of 4, b (N, K). */
-export const matvecKernel = (M: number, traits: GpuTraits): Kernel => dotKernel('plain', false, rowsFor(M), traits.subgroups ? 'subgroup' : 'plain');
+export const matvecKernel = (M: number, traits: GpuTraits): Kernel =>
+  dotKernel('plain', false, rowsFor(M), traits.subgroups ? 'subgroup' : 'plain');
 
 export const matvecParams = { K1: 0, eps: 0 } as const;
 

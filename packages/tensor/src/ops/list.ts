@@ -1,12 +1,17 @@
 import type { AnyOp, OpDef } from '../op.js';
+import { addRmsNormOp } from './add-rms-norm.js';
 import { argmaxOp } from './argmax.js';
 import { attentionOp } from './attention.js';
 import { attentionGradOp } from './attention-grad.js';
 import { binaryOps } from './binary.js';
+import { concatMatmulOp } from './concat-matmul.js';
 import { crossEntropyGradOp, crossEntropyOp } from './cross-entropy.js';
+import { decodeAttentionOp } from './decode-attention.js';
 import { unaryOps } from './elementwise.js';
+import { gatedMatmulOp } from './gated-matmul.js';
 import { assignOp, concatOp, copyOp, permuteOp, sliceOp } from './layout.js';
 import { matmulOp } from './matmul.js';
+import { addNormMatmulOp, normMatmulOp } from './norm-matmul.js';
 import { randomRowsOp } from './random.js';
 import { reduceOp } from './reduce.js';
 import { rmsNormGradOp, rmsNormOp } from './rms-norm.js';
@@ -24,16 +29,22 @@ const erase = <A>(op: OpDef<A>): AnyOp => op as unknown as AnyOp;
 export const opList: readonly AnyOp[] = [
   ...Object.values(unaryOps).map(erase),
   ...Object.values(binaryOps).map(erase),
+  erase(addNormMatmulOp),
+  erase(addRmsNormOp),
   erase(argmaxOp),
   erase(assignOp),
   erase(attentionOp),
   erase(attentionGradOp),
+  erase(concatMatmulOp),
   erase(concatOp),
   erase(copyOp),
   erase(crossEntropyOp),
   erase(crossEntropyGradOp),
+  erase(decodeAttentionOp),
+  erase(gatedMatmulOp),
   erase(gatherRowsOp),
   erase(matmulOp),
+  erase(normMatmulOp),
   erase(permuteOp),
   erase(randomRowsOp),
   erase(reduceOp),

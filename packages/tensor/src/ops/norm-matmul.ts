@@ -15,7 +15,12 @@ interface NormMatmulAttrs {
 const layout = { batch: 1, sharedB: true, transposeA: false, transposeB: true } as const;
 
 /** y (M, N) = x (M, K) times b (N, K), in plain loops. */
-function multiply(x: ArrayLike<number>, b: ArrayLike<number>, y: { [i: number]: number }, { M, K, N }: { M: number; K: number; N: number }): void {
+function multiply(
+  x: ArrayLike<number>,
+  b: ArrayLike<number>,
+  y: { [i: number]: number },
+  { M, K, N }: { M: number; K: number; N: number },
+): void {
   for (let i = 0; i < M * N; i++) {
     let sum = 0;
     for (let k = 0; k < K; k++) sum += x[Math.floor(i / N) * K + k]! * b[(i % N) * K + k]!;
@@ -103,7 +108,8 @@ export const addNormMatmulOp = defineOp<NormMatmulAttrs>({
   },
   wgsl([a, r, w0, w, b], { eps }, [y, z], traits) {
     const { M, K, N } = rowsByMatrix('addNormMatmul', a!, b!);
-    const fused = y!.size === 0 ? undefined : fusedDot({ left: 'addNorm', inputs: [a!, r!, w0!, w!], b: b!, c: y!, z: z!, M, N, K, eps }, traits);
+    const fused =
+      y!.size === 0 ? undefined : fusedDot({ left: 'addNorm', inputs: [a!, r!, w0!, w!], b: b!, c: y!, z: z!, M, N, K, eps }, traits);
     if (fused !== undefined) return fused;
     const sum = addRmsNormOp.wgsl([a!, r!, w0!], { eps }, [z!], traits);
     if (y!.size === 0) return sum;

@@ -63,7 +63,12 @@ export class WebGPUDevice extends Device {
     const { device } = chosen;
     this.#chosen = chosen;
     this.gpuDevice = device;
-    const { maxStorageBufferBindingSize, minStorageBufferOffsetAlignment, maxComputeWorkgroupsPerDimension } = device.limits;
+    const {
+      maxStorageBufferBindingSize,
+      minStorageBufferOffsetAlignment,
+      maxComputeWorkgroupsPerDimension,
+      maxStorageBuffersPerShaderStage,
+    } = device.limits;
     this.traits = {
       software: chosen.software,
       subgroups: chosen.features.has('subgroups'),
@@ -71,6 +76,7 @@ export class WebGPUDevice extends Device {
       maxBindingBytes: Math.floor(Math.min(maxStorageBufferBindingSize, options.maxBindingBytes ?? Number.MAX_SAFE_INTEGER) / 16) * 16,
       offsetAlignment: Math.max(256, minStorageBufferOffsetAlignment),
       maxWorkgroups: maxComputeWorkgroupsPerDimension,
+      storageBuffers: maxStorageBuffersPerShaderStage,
     };
     const faults = device.createBuffer({ label: 'unroll faults', size: faultBytes, usage: usage.storage | usage.copySrc | usage.copyDst });
     this.#encoder = new Encoder(device, () => this.#failures, faults);

@@ -9,6 +9,8 @@ export interface GpuTraits {
   /** Binding offsets must be multiples of this, in bytes. */
   readonly offsetAlignment: number;
   readonly maxWorkgroups: number;
+  /** Most arrays that a kernel may bind. */
+  readonly storageBuffers: number;
 }
 
 /** Rows of output that a thread of the serial matmul computes, and above which a real GPU changes from matvec to matmul kernels. */

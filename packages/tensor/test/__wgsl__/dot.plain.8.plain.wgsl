@@ -1,4 +1,4 @@
-struct Params { M: u32, N: u32, K: u32, m0: u32, MA: u32, n0: u32, NC: u32, z0: u32, stepA: u32, stepB: u32, stepC: u32 }
+struct Params { M: u32, N: u32, K: u32, K1: u32, n0: u32, NC: u32, z0: u32, stepA: u32, stepB: u32, stepC: u32, eps: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
 @group(0) @binding(2) var<storage, read> b: array<vec4f>;
@@ -11,20 +11,21 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   let n = group * 4u;
   if (n >= p.N) { return; }
   let K4 = p.K / 4u;
+  
   let startA = (wg.z + p.z0) * p.stepA / 4u;
   let startB = (wg.z + p.z0) * p.stepB / 4u;
   let c0 = startB + min(n + 0u, p.N - 1u) * K4;
   let c1 = startB + min(n + 1u, p.N - 1u) * K4;
   let c2 = startB + min(n + 2u, p.N - 1u) * K4;
   let c3 = startB + min(n + 3u, p.N - 1u) * K4;
-  let m0 = startA + min(0u, p.M - 1u) * K4;
-  let m1 = startA + min(1u, p.M - 1u) * K4;
-  let m2 = startA + min(2u, p.M - 1u) * K4;
-  let m3 = startA + min(3u, p.M - 1u) * K4;
-  let m4 = startA + min(4u, p.M - 1u) * K4;
-  let m5 = startA + min(5u, p.M - 1u) * K4;
-  let m6 = startA + min(6u, p.M - 1u) * K4;
-  let m7 = startA + min(7u, p.M - 1u) * K4;
+  let m0 = min(0u, p.M - 1u);
+  let m1 = min(1u, p.M - 1u);
+  let m2 = min(2u, p.M - 1u);
+  let m3 = min(3u, p.M - 1u);
+  let m4 = min(4u, p.M - 1u);
+  let m5 = min(5u, p.M - 1u);
+  let m6 = min(6u, p.M - 1u);
+  let m7 = min(7u, p.M - 1u);
   var sum0 = vec4f();
   var sum1 = vec4f();
   var sum2 = vec4f();
@@ -38,14 +39,40 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   let b1 = b[c1 + k];
   let b2 = b[c2 + k];
   let b3 = b[c3 + k];
-    { let x = a[m0 + k]; sum0 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
-  { let x = a[m1 + k]; sum1 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
-  { let x = a[m2 + k]; sum2 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
-  { let x = a[m3 + k]; sum3 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
-  { let x = a[m4 + k]; sum4 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
-  { let x = a[m5 + k]; sum5 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
-  { let x = a[m6 + k]; sum6 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
-  { let x = a[m7 + k]; sum7 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3)); }
+    
+    
+    {
+      let x = a[startA + m0 * K4 + k];
+      sum0 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3));
+    }
+  {
+      let x = a[startA + m1 * K4 + k];
+      sum1 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3));
+    }
+  {
+      let x = a[startA + m2 * K4 + k];
+      sum2 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3));
+    }
+  {
+      let x = a[startA + m3 * K4 + k];
+      sum3 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3));
+    }
+  {
+      let x = a[startA + m4 * K4 + k];
+      sum4 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3));
+    }
+  {
+      let x = a[startA + m5 * K4 + k];
+      sum5 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3));
+    }
+  {
+      let x = a[startA + m6 * K4 + k];
+      sum6 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3));
+    }
+  {
+      let x = a[startA + m7 * K4 + k];
+      sum7 += vec4f(dot(x, b0), dot(x, b1), dot(x, b2), dot(x, b3));
+    }
   }
   partial[lane * 8u + 0u] = sum0;
   partial[lane * 8u + 1u] = sum1;
@@ -58,15 +85,18 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   for (var step = 32u; step > 0u; step >>= 1u) {
     workgroupBarrier();
     if (lane < step) {
-      for (var r = 0u; r < 8u; r++) { partial[lane * 8u + r] += partial[(lane + step) * 8u + r]; }
+      for (var i = 0u; i < 8u; i++) { partial[lane * 8u + i] += partial[(lane + step) * 8u + i]; }
     }
   }
   workgroupBarrier();
   if (lane < 8u && lane < p.M) {
-    let sum = partial[lane];
+    var sum = partial[0u + 0u + lane];
+    
+    
+    let dots = sum;
     let to = (wg.z + p.z0) * p.stepC + lane * p.NC + p.n0 + n;
     for (var j = 0u; j < 4u; j++) {
-      if (n + j < p.N) { c[to + j] = sum[j]; }
+      if (n + j < p.N) { c[to + j] = dots[j]; }
     }
   }
 }
