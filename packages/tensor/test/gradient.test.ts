@@ -15,10 +15,15 @@ it('is there for every operation, or a sentence says why not', () => {
   const without = opList.filter((op) => typeof op.vjp !== 'function');
   expect(without.map(({ name }) => name).sort()).toEqual(
     [
+      'addNormMatmul',
+      'addRmsNorm',
       'argmax',
       'assign',
       'attentionGrad',
       'crossEntropyGrad',
+      'decodeAttention',
+      'gatedMatmul',
+      'normMatmul',
       'randomRows',
       'rmsNormGrad',
       'scatterAddRows',

@@ -112,7 +112,8 @@ export const matmulOp = defineOp<MatmulAttrs>({
     if (out!.size === 0) return;
     if (K === 0) return c.kernels.zero(c.at(out!), out!.size * 4);
     // One row reads the same in both layouts of a.
-    if (M >= packedRows || !attrs.transposeB || (attrs.transposeA && M > 1)) return packedMatmul(c, c.at(a!), c.at(b!), c.at(out!), shape, attrs);
+    if (M >= packedRows || !attrs.transposeB || (attrs.transposeA && M > 1))
+      return packedMatmul(c, c.at(a!), c.at(b!), c.at(out!), shape, attrs);
     for (let z = 0; z < batch; z++) {
       const rows = c.at(a!) + z * M * K * 4;
       const columns = c.at(b!) + (sharedB ? 0 : z * K * N * 4);
