@@ -1,0 +1,45 @@
+/** Right answers of the problems that the project's small models are trained on, from the prompt alone. */
+const solvers: readonly (readonly [RegExp, (match: RegExpMatchArray) => string | undefined])[] = [
+  [/^(\d{1,15})\+(\d{1,15})=$/, ([, a, b]) => String(Number(a) + Number(b))],
+  [/^#([01]+):(\d+)=$/, ([, bits, count]) => (Number(count) > bits!.length ? undefined : String([...bits!.slice(0, Number(count))].filter((bit) => bit === '1').length % 2))],
+  [
+    /^@((?:\d\d)+):(\d)\*(\d+)=$/,
+    ([, edges, start, steps]) => {
+      const next = new Map(edges!.match(/../g)!.map((edge) => [edge[0]!, edge[1]!]));
+      let at: string | undefined = start;
+      for (let i = 0; i < Number(steps) && at !== undefined; i++) at = next.get(at);
+      return at;
+    },
+  ],
+  [
+    /^%([1-5]{5}(?:\.[1-5]{5})*)=$/,
+    ([, text]) =>
+      text!
+        .split('.')
+        .map((one) => [...one].map(Number))
+        .reduce((before, now) => now.map((i) => before[i - 1]!))
+        .join(''),
+  ],
+];
+
+/** The right answer, where the prompt is a problem of a known kind. */
+export function solve(prompt: string): string | undefined {
+  for (const [form, solver] of solvers) {
+    const match = prompt.match(form);
+    if (match !== null) return solver(match);
+  }
+  return undefined;
+}
+
+/** What a prompt asks, in words. */
+export function explain(prompt: string): string | undefined {
+  let match = prompt.match(/^(\d+)\+(\d+)=$/);
+  if (match !== null) return `What is ${match[1]} + ${match[2]}?`;
+  match = prompt.match(/^#([01]+):(\d+)=$/);
+  if (match !== null) return `Is the number of 1s among the first ${match[2]} bits odd (1) or even (0)?`;
+  match = prompt.match(/^@((?:\d\d)+):(\d)\*(\d+)=$/);
+  if (match !== null) return `Each pair is an arrow. From ${match[2]}, where do ${match[3]} steps along the arrows lead?`;
+  match = prompt.match(/^%([1-5.]+)=$/);
+  if (match !== null) return `Apply these ${match[1]!.split('.').length} reorderings one after the other. What order comes out?`;
+  return undefined;
+}

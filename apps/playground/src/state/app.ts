@@ -1,0 +1,175 @@
+import { computed, effect, type Signal, signal } from '@preact/signals';
+import { EngineError, Engine, type WorkerLike } from '../worker/client.js';
+import type { DeviceInfo, LoadItem, MemoryInfo, ModelInfo, ModelSource, RunSummary, StorageInfo, TokenItem, TraceResult } from '../worker/protocol.js';
+import { type PageSettings, type RunSettings, readSettings, type SharedSettings, type ViewName, writeSettings } from './settings.js';
+
+export const engine = new Engine(
+  () => new Worker(new URL('../worker/main.ts', import.meta.url), { type: 'module', name: 'engine' }) as unknown as WorkerLike,
+);
+
+const { settings: initial, ignored } = readSettings(location.search.slice(1));
+
+export const view = signal<ViewName>(initial.view);
+export const inside = signal(initial.inside);
+export const modelName = signal(initial.model);
+export const deviceWish = signal(initial.device);
+export const shared = signal<SharedSettings>(initial.shared);
+export const panes: readonly [Signal<RunSettings>, Signal<RunSettings>] = [signal(initial.panes[0]), signal(initial.panes[1])];
+
+export const pageSettings = computed(
+  (): PageSettings => ({
+    view: view.value,
+    inside: inside.value,
+    model: modelName.value,
+    device: deviceWish.value,
+    shared: shared.value,
+    panes: [panes[0].value, panes[1].value],
+  }),
+);
+
+/** Keeps the address up to date, so that it can be shared at any time. */
+export function followSettings(): void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  effect(() => {
+    const query = writeSettings(pageSettings.value);
+    clearTimeout(timer);
+    // Browsers limit how often a page may change its address.
+    timer = setTimeout(() => history.replaceState(null, '', query === '' ? location.pathname : `?${query}`), 250);
+  });
+}
+
+export const setShared = (change: Partial<SharedSettings>): void => {
+  shared.value = { ...shared.value, ...change };
+};
+export const setPane = (i: 0 | 1, change: Partial<RunSettings>): void => {
+  panes[i].value = { ...panes[i].value, ...change };
+};
+
+export type Status = 'idle' | 'waiting' | 'running' | 'done' | 'stopped' | 'error';
+
+/** What a pane shows. */
+export interface PaneState {
+  readonly status: Status;
+  readonly prompt: string;
+  readonly run: RunSettings | undefined;
+  readonly tokens: readonly TokenItem[];
+  readonly summary: RunSummary | undefined;
+  readonly trace: TraceResult | undefined;
+  readonly error: string;
+}
+
+export const emptyPane: PaneState = { status: 'idle', prompt: '', run: undefined, tokens: [], summary: undefined, trace: undefined, error: '' };
+export const results: readonly [Signal<PaneState>, Signal<PaneState>] = [signal(emptyPane), signal(emptyPane)];
+/** Whose answer the views below show. */
+export const focused = signal<0 | 1>(1);
+
+export const model = signal<ModelInfo | undefined>(undefined);
+export const device = signal<DeviceInfo | undefined>(undefined);
+export const loading = signal<LoadItem | undefined>(undefined);
+export const memory = signal<MemoryInfo | undefined>(undefined);
+export const storage = signal<StorageInfo | undefined>(undefined);
+
+/** Something that the visitor should know, with a way out. */
+export interface Banner {
+  readonly key: string;
+  readonly level: 'note' | 'problem';
+  readonly text: string;
+  readonly actions: readonly { readonly label: string; readonly run: () => void }[];
+}
+
+export const banners = signal<readonly Banner[]>(
+  ignored.length === 0
+    ? []
+    : [{ key: 'link', level: 'note', text: `This link has settings that do not fit and were left out: ${ignored.join(', ')}.`, actions: [] }],
+);
+export const dismiss = (key: string): void => {
+  banners.value = banners.value.filter((banner) => banner.key !== key);
+};
+export const show = (banner: Banner): void => {
+  banners.value = [...banners.value.filter(({ key }) => key !== banner.key), banner];
+};
+
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** Tells of an error with what can be done about it. Stops that the visitor asked for are no errors. */
+export function report(error: unknown, what: string): void {
+  const kind = error instanceof EngineError ? error.kind : 'other';
+  if (kind === 'aborted') return;
+  const text = `${what}: ${messageOf(error)}`;
+  const again = { label: 'Start the engine anew', run: () => void restart() };
+  const onCpu = { label: 'Use the CPU', run: () => void chooseDevice('cpu') };
+  if (kind === 'lost') show({ key: 'lost', level: 'problem', text, actions: [again, onCpu] });
+  else if (kind === 'memory') show({ key: 'memory', level: 'problem', text: `${text}. A smaller model, a smaller KV policy or less depth needs less.`, actions: [again] });
+  else if (kind === 'quota') show({ key: 'quota', level: 'problem', text, actions: [{ label: 'See what is stored', run: () => goTo('models') }] });
+  else show({ key: what, level: 'problem', text, actions: what === 'Loading the model' ? [{ label: 'Load the built-in model', run: () => void openModel({ kind: 'embedded', name: '' }) }, onCpu] : [] });
+}
+
+export const goTo = (to: ViewName): void => {
+  view.value = to;
+};
+
+let source: ModelSource = { kind: 'embedded', name: '' };
+
+/** Called with every model that has been loaded. */
+export const onModel: ((info: ModelInfo) => void)[] = [];
+
+/** Loads a model; the page keeps the old one when that fails. Gives whether it worked. */
+export async function openModel(from: ModelSource): Promise<boolean> {
+  loading.value = { what: 'starting', loaded: 0, total: 1 };
+  try {
+    const opened = await engine.call('open', { device: deviceWish.value, source: from }, { onItem: (item) => (loading.value = item) });
+    source = from;
+    device.value = opened.device;
+    model.value = opened.model;
+    modelName.value = from.kind === 'embedded' ? from.name : from.kind === 'stored' ? `stored:${from.id}` : '';
+    for (const pane of results) pane.value = emptyPane;
+    dismiss('Loading the model');
+    deviceNotes(opened.device);
+    void refreshMemory();
+    for (const f of onModel) f(opened.model);
+    return true;
+  } catch (error) {
+    report(error, 'Loading the model');
+    return false;
+  } finally {
+    loading.value = undefined;
+  }
+}
+
+export function sourceFromSettings(): ModelSource {
+  const name = modelName.value;
+  return name.startsWith('stored:') ? { kind: 'stored', id: name.slice(7) } : { kind: 'embedded', name };
+}
+
+export async function chooseDevice(wish: PageSettings['device']): Promise<void> {
+  const before = deviceWish.value;
+  deviceWish.value = wish;
+  dismiss('lost');
+  if (!(await openModel(source))) deviceWish.value = before;
+}
+
+/** A new worker with the same model: gives back all memory, whatever has happened. */
+export async function restart(): Promise<void> {
+  engine.restart();
+  for (const key of ['lost', 'memory']) dismiss(key);
+  await openModel(source);
+}
+
+function deviceNotes({ isolated }: DeviceInfo): void {
+  dismiss('isolated');
+  if (isolated) return;
+  show({
+    key: 'isolated',
+    level: 'note',
+    text: 'This page is not cross-origin isolated, so the CPU device has one thread. A reload lets the page’s own service worker set the headers.',
+    actions: [{ label: 'Reload', run: () => location.reload() }],
+  });
+}
+
+export async function refreshMemory(): Promise<void> {
+  memory.value = await engine.call('memory', undefined).catch(() => undefined);
+}
+
+export async function refreshStorage(): Promise<void> {
+  storage.value = await engine.call('storage', undefined).catch(() => undefined);
+}
