@@ -24,6 +24,20 @@ export default defineConfig({
         },
       },
       {
+        resolve: { conditions: forNode },
+        ssr: { resolve: { conditions: forNode, externalConditions: forNode } },
+        test: {
+          name: 'playground',
+          environment: 'node',
+          include: ['apps/playground/test/*.e2e.ts'],
+          globalSetup: ['apps/playground/test/setup.ts'],
+          // One browser at a time: they would take the two cores of a small machine from each other.
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
         resolve: { conditions: forBrowser },
         server: { headers: ISOLATION_HEADERS },
         test: {

@@ -1,7 +1,7 @@
 import { useEffect } from 'preact/hooks';
 import { banners, device, dismiss, goTo, loading, model, view } from './state/app.js';
-import { nextTheme, theme } from './state/theme.js';
 import type { ViewName } from './state/settings.js';
+import { nextTheme, theme } from './state/theme.js';
 import { Bar } from './ui/controls.js';
 import { count } from './ui/format.js';
 import { ChatView } from './views/chat.js';
@@ -82,7 +82,11 @@ function Header() {
               {info === undefined ? 'no model' : `${info.name} · ${count(info.parameters)}`}
             </button>
             <button type="button" class="pill" title={where?.reason} onClick={() => goTo('device')}>
-              {where === undefined ? 'no device' : where.kind === 'cpu' ? `CPU · ${where.threads} ${where.threads === 1 ? 'thread' : 'threads'}` : 'WebGPU'}
+              {where === undefined
+                ? 'no device'
+                : where.kind === 'cpu'
+                  ? `CPU · ${where.threads} ${where.threads === 1 ? 'thread' : 'threads'}`
+                  : 'WebGPU'}
             </button>
           </>
         ) : (
@@ -91,7 +95,13 @@ function Header() {
             <Bar part={now.total > 0 ? now.loaded / now.total : 0} label="Loading the model" />
           </div>
         )}
-        <button type="button" class="icon" aria-label={`Theme: ${theme.value}; change it`} title={`Theme: ${theme.value}`} onClick={nextTheme}>
+        <button
+          type="button"
+          class="icon"
+          aria-label={`Theme: ${theme.value}; change it`}
+          title={`Theme: ${theme.value}`}
+          onClick={nextTheme}
+        >
           {theme.value === 'dark' ? '☾' : theme.value === 'light' ? '☀' : '◐'}
         </button>
       </div>
@@ -115,8 +125,8 @@ export function App() {
       </main>
       <footer>
         <p>
-          Everything runs in this tab: no server sees your text. Model code, kernels and sampler are Unroll’s own packages; the architecture is{' '}
-          <a href="https://arxiv.org/abs/2502.05171">arXiv 2502.05171</a>. The address of this page holds its settings.
+          Everything runs in this tab: no server sees your text. Model code, kernels and sampler are Unroll’s own packages; the architecture
+          is <a href="https://arxiv.org/abs/2502.05171">arXiv 2502.05171</a>. The address of this page holds its settings.
         </p>
       </footer>
     </>

@@ -1,17 +1,19 @@
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { pnpm, runQuiet } from './process.mjs';
-import { CLI, CLI_MAIN, pendingWork, readStamp, writeStamp } from './stamp.mjs';
+import { CLI, PLAYGROUND, pendingWork, readStamp, writeStamp } from './stamp.mjs';
 import { ROOT } from './workspace.mjs';
 
 /**
  * One step with a line on stderr; the tool's own output is shown only when it fails.
  *
+ * @param {import('./stamp.mjs').App} app
  * @param {string} title
  * @param {string[]} args arguments of pnpm
  * @param {Record<string, string>} env
  */
-async function step(title, args, env = {}) {
+async function step(app, title, args, env = {}) {
   const started = Date.now();
   process.stderr.write(`${title} ... `);
   const result = await runQuiet(pnpm(args), { cwd: ROOT, env });
@@ -21,43 +23,67 @@ async function step(title, args, env = {}) {
   }
   process.stderr.write(`failed\n\n${result.all}\n`);
   process.stderr.write(
-    `"pnpm ${args.join(' ')}" ended with code ${result.code}. Its output is above; correct what it names and run "npm start" again.\n`,
+    `"pnpm ${args.join(' ')}" ended with code ${result.code}. Its output is above; correct what it names and run "${app.command}" again.\n`,
   );
   process.exitCode = 1;
   return false;
 }
 
-/** Installs and builds what the command line program needs. @returns {Promise<boolean>} whether it is ready */
-async function prepare() {
-  const pending = pendingWork();
-  const stamp = readStamp();
+/**
+ * Installs and builds what an app needs.
+ *
+ * @param {import('./stamp.mjs').App} app
+ * @returns {Promise<boolean>} whether it is ready
+ */
+export async function prepare(app) {
+  const pending = pendingWork(app);
   if (pending.install) {
-    // Only the program's own closure: the test tools come with `npm test`.
+    // Only the app's own closure: the test tools come with `npm test`.
     const args = ['install', '--frozen-lockfile', '--prefer-offline', '--reporter=append-only', '--config.confirmModulesPurge=false'];
-    if (!(await step('unroll: installing dependencies (the first time only)', [...args, '--filter', `${CLI}...`]))) return false;
-    writeStamp({ ...stamp, install: pending.installSignature });
+    const title = 'unroll: installing dependencies (the first time only)';
+    if (!(await step(app, title, [...args, '--filter', `${app.name}...`]))) return false;
+    const stamp = readStamp();
+    writeStamp({ ...stamp, installs: { ...stamp.installs, [app.name]: pending.installSignature } });
   }
   // Packages are bundled apart from each other, so that only those whose own sources changed are built.
   if (pending.builds.length > 0) {
     const filters = pending.builds.flatMap((name) => ['--filter', name]);
     const title = `unroll: building ${pending.builds.length} package${pending.builds.length === 1 ? '' : 's'}`;
-    if (!(await step(title, ['--reporter=append-only', ...filters, 'run', 'build'], { UNROLL_BUILD_TYPES: '0' }))) return false;
-    writeStamp({ install: pending.installSignature, builds: { ...stamp.builds, ...pending.signatures } });
+    if (!(await step(app, title, ['--reporter=append-only', ...filters, 'run', 'build'], { UNROLL_BUILD_TYPES: '0' }))) return false;
+    const stamp = readStamp();
+    writeStamp({ ...stamp, builds: { ...stamp.builds, ...pending.signatures } });
   }
-  if (existsSync(CLI_MAIN)) return true;
-  process.stderr.write(`unroll: the build left no ${CLI_MAIN}; see apps/cli/tsup.config.ts\n`);
+  if (existsSync(app.main)) return true;
+  process.stderr.write(`unroll: the build of ${app.name} left no ${app.main}\n`);
   process.exitCode = 1;
   return false;
 }
 
 /**
- * Makes the program ready if it is not, then becomes it: loaded into this process, it has the terminal, the signals and the exit code for
- * itself.
+ * Runs a script in this process, so that it has the terminal, the signals and the exit code for itself.
+ *
+ * @param {string} file
+ * @param {string[]} args
+ */
+async function become(file, args) {
+  process.argv.splice(1, process.argv.length - 1, file, ...args);
+  await import(pathToFileURL(file).href);
+}
+
+/**
+ * Makes the command line program ready if it is not, then becomes it.
  *
  * @param {string[]} args arguments of the program
  */
 export async function launch(args) {
-  if (!(await prepare())) return;
-  process.argv.splice(1, process.argv.length - 1, CLI_MAIN, ...args);
-  await import(pathToFileURL(CLI_MAIN).href);
+  if (await prepare(CLI)) await become(CLI.main, args);
+}
+
+/**
+ * The same for the playground's server.
+ *
+ * @param {string[]} args arguments of apps/playground/serve.mjs
+ */
+export async function launchPlayground(args) {
+  if (await prepare(PLAYGROUND)) await become(join(ROOT, 'apps', 'playground', 'serve.mjs'), args);
 }

@@ -7,19 +7,42 @@ import { closureOf, listFiles, listPackages, ROOT } from './workspace.mjs';
 /** What the last good install and build were made from. Inside node_modules, so that it goes when the install goes. */
 export const STAMP_FILE = join(ROOT, 'node_modules', '.cache', 'unroll', 'stamp.json');
 
-export const CLI = '@unroll/cli';
-export const CLI_MAIN = join(ROOT, 'apps', 'cli', 'dist', 'main.js');
+/**
+ * An app that runs from the workspace.
+ *
+ * @typedef {object} App
+ * @property {string} name of its package
+ * @property {string} command what people type
+ * @property {string} main the file that its build leaves and that runs
+ * @property {boolean} bundlesSources its build takes the sources of the packages that it uses, so that they need no builds of their own
+ */
 
-/** @typedef {{ install?: string, builds: Record<string, string> }} Stamp */
+/** @type {App} */
+export const CLI = {
+  name: '@unroll/cli',
+  command: 'npm start',
+  main: join(ROOT, 'apps', 'cli', 'dist', 'main.js'),
+  bundlesSources: false,
+};
+/** @type {App} */
+export const PLAYGROUND = {
+  name: '@unroll/playground',
+  command: 'npm run playground',
+  main: join(ROOT, 'apps', 'playground', 'dist', 'index.html'),
+  bundlesSources: true,
+};
+
+/** @typedef {{ installs: Record<string, string>, builds: Record<string, string> }} Stamp installs by app, builds by package */
 
 /** @returns {Stamp} an empty one when there is none or it cannot be read: then everything is made again */
 export function readStamp() {
-  if (!existsSync(STAMP_FILE)) return { builds: {} };
+  const none = { installs: {}, builds: {} };
+  if (!existsSync(STAMP_FILE)) return none;
   try {
-    const stamp = readJson(STAMP_FILE);
-    return typeof stamp?.builds === 'object' && stamp.builds !== null ? stamp : { builds: {} };
+    const { installs, builds } = readJson(STAMP_FILE);
+    return { installs: { ...installs }, builds: { ...builds } };
   } catch {
-    return { builds: {} };
+    return none;
   }
 }
 
@@ -42,9 +65,11 @@ export function installSignature(closure) {
   return digest(files, `${process.platform} ${process.arch} ${process.versions.modules}`);
 }
 
-/** @param {import('./workspace.mjs').WorkspacePackage} pkg its code as built from these sources */
-export function buildSignature(pkg) {
-  const own = ['src', 'package.json', 'tsconfig.json', 'tsup.config.ts'].flatMap((name) => listFiles(join(pkg.folder, name)));
+const SOURCES = ['src', 'public', 'index.html', 'package.json', 'tsconfig.json', 'tsup.config.ts', 'vite.config.ts'];
+
+/** @param {import('./workspace.mjs').WorkspacePackage[]} packages what one build takes in @returns {string} its result as built from these sources */
+export function buildSignature(packages) {
+  const own = packages.flatMap((pkg) => SOURCES.flatMap((name) => listFiles(join(pkg.folder, name))));
   return digest([...own, ...listFiles(join(ROOT, 'tooling', 'tsup')), join(ROOT, 'tsconfig.base.json')]);
 }
 
@@ -59,21 +84,23 @@ export function builtFiles(pkg) {
 }
 
 /**
- * What `npm start` still has to do: nothing when the last install and builds were made from these very files.
+ * What an app's command still has to do: nothing when the last install and builds were made from these very files.
  *
+ * @param {App} app
  * @returns {{ install: boolean, installSignature: string, builds: string[], signatures: Record<string, string> }}
  */
-export function pendingWork() {
+export function pendingWork(app) {
   const stamp = readStamp();
-  const packages = listPackages();
-  const closure = closureOf(packages, CLI, { dev: true });
+  const closure = closureOf(listPackages(), app.name, { dev: true });
   const install = installSignature(closure);
-  const signatures = Object.fromEntries(closure.map((p) => [p.name, buildSignature(p)]));
-  const builds = closure
+  const built = app.bundlesSources ? closure.filter((p) => p.name === app.name) : closure;
+  const signatures = Object.fromEntries(built.map((p) => [p.name, buildSignature(app.bundlesSources ? closure : [p])]));
+  const builds = built
     .filter((p) => stamp.builds[p.name] !== signatures[p.name] || builtFiles(p).some((path) => !existsSync(path)))
     .map((p) => p.name);
+  if (!existsSync(app.main) && !builds.includes(app.name)) builds.push(app.name);
   return {
-    install: stamp.install !== install || !existsSync(join(ROOT, 'node_modules', '.pnpm')),
+    install: stamp.installs[app.name] !== install || !existsSync(join(ROOT, 'node_modules', '.pnpm')),
     installSignature: install,
     builds,
     signatures,

@@ -4,7 +4,7 @@ import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { API_JSON, apiCoverage } from './api-coverage.mjs';
 import { pnpm, readJson, runQuiet, runShown } from './process.mjs';
-import { builtFiles, CLI, installSignature, pendingWork, readStamp, writeStamp } from './stamp.mjs';
+import { builtFiles, CLI, installSignature, PLAYGROUND, pendingWork, readStamp, writeStamp } from './stamp.mjs';
 import { addTotals, noTotals, oneCheck, totalsLine, vitestTotals } from './totals.mjs';
 import { closureOf, listPackages, listPublished, ROOT, shown } from './workspace.mjs';
 
@@ -53,7 +53,10 @@ async function install() {
     rmSync(join(ROOT, 'node_modules', '.pnpm-workspace-state-v1.json'), { force: true });
     totals = await commandCheck('the lockfile installs (again, hoisting the tools)', pnpm(args));
   }
-  if (totals.failed === 0) writeStamp({ ...readStamp(), install: installSignature(closureOf(listPackages(), CLI, { dev: true })) });
+  if (totals.failed === 0) {
+    const signatureOf = (/** @type {string} */ name) => installSignature(closureOf(listPackages(), name, { dev: true }));
+    writeStamp({ ...readStamp(), installs: Object.fromEntries([CLI, PLAYGROUND].map(({ name }) => [name, signatureOf(name)])) });
+  }
   return totals;
 }
 
@@ -67,7 +70,7 @@ function missingTypes() {
 }
 
 async function build() {
-  const signatures = pendingWork().signatures;
+  const signatures = { ...pendingWork(CLI).signatures, ...pendingWork(PLAYGROUND).signatures };
   const turbo = [
     '--reporter=append-only',
     'exec',
@@ -187,8 +190,9 @@ const STEPS = [
   { name: 'generated', about: 'committed generated files', run: generated },
   { name: 'docs', about: 'typedoc', run: docs },
   { name: 'drivers', about: 'Chromium and a Vulkan driver', run: drivers },
-  { name: 'node', about: 'vitest in Node', run: () => vitest('!browser', 'node') },
+  { name: 'node', about: 'vitest in Node', run: () => vitest('node', 'node') },
   { name: 'browser', about: 'vitest in Chromium', run: () => vitest('browser', 'browser') },
+  { name: 'playground', about: 'the built playground in Chromium', run: () => vitest('playground', 'playground') },
   { name: 'consumers', about: 'the packed packages in a stranger’s project', run: consumers },
 ];
 

@@ -153,7 +153,12 @@ async function stream({ remote, stored, handle, save }: Target, signal: AbortSig
   }
 }
 
-async function loadFile(target: Target, signal: AbortSignal, onBytes: (size: number) => void, onRetry: (note: string) => void): Promise<void> {
+async function loadFile(
+  target: Target,
+  signal: AbortSignal,
+  onBytes: (size: number) => void,
+  onRetry: (note: string) => void,
+): Promise<void> {
   const { remote, handle } = target;
   for (let tries = 0; ; ) {
     const before = handle.getSize();
@@ -190,8 +195,18 @@ async function prepare(args: Methods['download']['args'], remote: readonly Remot
   const id = idOf(args.origin);
   const old = await readManifest(id);
   const files = remote.map((one): StoredFile => {
-    const kept = old?.files.find(({ name, bytes, sha256: hash }) => name === one.name && bytes === (one.bytes ?? bytes) && hash === one.sha256);
-    return kept ?? { name: one.name, bytes: one.bytes ?? 0, done: false, verified: false, ...(one.sha256 === undefined ? {} : { sha256: one.sha256 }) };
+    const kept = old?.files.find(
+      ({ name, bytes, sha256: hash }) => name === one.name && bytes === (one.bytes ?? bytes) && hash === one.sha256,
+    );
+    return (
+      kept ?? {
+        name: one.name,
+        bytes: one.bytes ?? 0,
+        done: false,
+        verified: false,
+        ...(one.sha256 === undefined ? {} : { sha256: one.sha256 }),
+      }
+    );
   });
   const manifest: Manifest = { id, origin: args.origin, files };
   await modelFolder(id, true);

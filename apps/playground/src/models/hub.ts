@@ -83,7 +83,9 @@ async function head(url: string, signal: AbortSignal): Promise<Head | undefined>
 async function listFolder(url: string, signal: AbortSignal): Promise<RemoteFile[]> {
   const base = url.endsWith('/') ? url : `${url}/`;
   const sums = await ask(base + SUMS, signal).then(async (response) =>
-    response.ok && !/text\/html/i.test(response.headers.get('content-type') ?? '') ? readSums(await response.text()) : new Map<string, string>(),
+    response.ok && !/text\/html/i.test(response.headers.get('content-type') ?? '')
+      ? readSums(await response.text())
+      : new Map<string, string>(),
   );
   const found: RemoteFile[] = [];
   const look = async (name: string): Promise<boolean> => {

@@ -78,7 +78,8 @@ export async function storedFiles(id: string): Promise<FileSet> {
   const manifest = await readManifest(id);
   if (manifest === undefined) throw new Error(`there is no stored model "${id}"; download it again in Models`);
   const missing = manifest.files.filter(({ done }) => !done).map(({ name }) => name);
-  if (missing.length > 0) throw new Error(`"${manifest.origin}" is not whole: ${missing.join(', ')} is missing; resume its download in Models`);
+  if (missing.length > 0)
+    throw new Error(`"${manifest.origin}" is not whole: ${missing.join(', ')} is missing; resume its download in Models`);
   const folder = await modelFolder(id);
   const blobs = new Map<string, Blob>();
   for (const { name } of manifest.files) blobs.set(name, await (await folder.getFileHandle(flat(name))).getFile());

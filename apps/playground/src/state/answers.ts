@@ -1,7 +1,11 @@
 /** Right answers of the problems that the project's small models are trained on, from the prompt alone. */
 const solvers: readonly (readonly [RegExp, (match: RegExpMatchArray) => string | undefined])[] = [
   [/^(\d{1,15})\+(\d{1,15})=$/, ([, a, b]) => String(Number(a) + Number(b))],
-  [/^#([01]+):(\d+)=$/, ([, bits, count]) => (Number(count) > bits!.length ? undefined : String([...bits!.slice(0, Number(count))].filter((bit) => bit === '1').length % 2))],
+  [
+    /^#([01]+):(\d+)=$/,
+    ([, bits, count]) =>
+      Number(count) > bits!.length ? undefined : String([...bits!.slice(0, Number(count))].filter((bit) => bit === '1').length % 2),
+  ],
   [
     /^@((?:\d\d)+):(\d)\*(\d+)=$/,
     ([, edges, start, steps]) => {

@@ -1,6 +1,16 @@
 import { computed, effect, type Signal, signal } from '@preact/signals';
-import { EngineError, Engine, type WorkerLike } from '../worker/client.js';
-import type { DeviceInfo, LoadItem, MemoryInfo, ModelInfo, ModelSource, RunSummary, StorageInfo, TokenItem, TraceResult } from '../worker/protocol.js';
+import { Engine, EngineError, type WorkerLike } from '../worker/client.js';
+import type {
+  DeviceInfo,
+  LoadItem,
+  MemoryInfo,
+  ModelInfo,
+  ModelSource,
+  RunSummary,
+  StorageInfo,
+  TokenItem,
+  TraceResult,
+} from '../worker/protocol.js';
 import { type PageSettings, type RunSettings, readSettings, type SharedSettings, type ViewName, writeSettings } from './settings.js';
 
 export const engine = new Engine(
@@ -58,7 +68,15 @@ export interface PaneState {
   readonly error: string;
 }
 
-export const emptyPane: PaneState = { status: 'idle', prompt: '', run: undefined, tokens: [], summary: undefined, trace: undefined, error: '' };
+export const emptyPane: PaneState = {
+  status: 'idle',
+  prompt: '',
+  run: undefined,
+  tokens: [],
+  summary: undefined,
+  trace: undefined,
+  error: '',
+};
 export const results: readonly [Signal<PaneState>, Signal<PaneState>] = [signal(emptyPane), signal(emptyPane)];
 /** Whose answer the views below show. */
 export const focused = signal<0 | 1>(1);
@@ -80,7 +98,14 @@ export interface Banner {
 export const banners = signal<readonly Banner[]>(
   ignored.length === 0
     ? []
-    : [{ key: 'link', level: 'note', text: `This link has settings that do not fit and were left out: ${ignored.join(', ')}.`, actions: [] }],
+    : [
+        {
+          key: 'link',
+          level: 'note',
+          text: `This link has settings that do not fit and were left out: ${ignored.join(', ')}.`,
+          actions: [],
+        },
+      ],
 );
 export const dismiss = (key: string): void => {
   banners.value = banners.value.filter((banner) => banner.key !== key);
@@ -99,9 +124,25 @@ export function report(error: unknown, what: string): void {
   const again = { label: 'Start the engine anew', run: () => void restart() };
   const onCpu = { label: 'Use the CPU', run: () => void chooseDevice('cpu') };
   if (kind === 'lost') show({ key: 'lost', level: 'problem', text, actions: [again, onCpu] });
-  else if (kind === 'memory') show({ key: 'memory', level: 'problem', text: `${text}. A smaller model, a smaller KV policy or less depth needs less.`, actions: [again] });
-  else if (kind === 'quota') show({ key: 'quota', level: 'problem', text, actions: [{ label: 'See what is stored', run: () => goTo('models') }] });
-  else show({ key: what, level: 'problem', text, actions: what === 'Loading the model' ? [{ label: 'Load the built-in model', run: () => void openModel({ kind: 'embedded', name: '' }) }, onCpu] : [] });
+  else if (kind === 'memory')
+    show({
+      key: 'memory',
+      level: 'problem',
+      text: `${text}. A smaller model, a smaller KV policy or less depth needs less.`,
+      actions: [again],
+    });
+  else if (kind === 'quota')
+    show({ key: 'quota', level: 'problem', text, actions: [{ label: 'See what is stored', run: () => goTo('models') }] });
+  else
+    show({
+      key: what,
+      level: 'problem',
+      text,
+      actions:
+        what === 'Loading the model'
+          ? [{ label: 'Load the built-in model', run: () => void openModel({ kind: 'embedded', name: '' }) }, onCpu]
+          : [],
+    });
 }
 
 export const goTo = (to: ViewName): void => {

@@ -1,7 +1,21 @@
 import { effect, signal, untracked } from '@preact/signals';
 import { EngineError } from '../worker/client.js';
 import type { ModelInfo, TokenItem } from '../worker/protocol.js';
-import { emptyPane, engine, messageOf, model, onModel, panes, refreshMemory, report, results, setShared, shared, show } from './app.js';
+import {
+  device,
+  emptyPane,
+  engine,
+  messageOf,
+  model,
+  onModel,
+  panes,
+  refreshMemory,
+  report,
+  results,
+  setShared,
+  shared,
+  show,
+} from './app.js';
 import { runDefaults } from './settings.js';
 
 /** The depth from which each example is answered right, in the order of the examples; 0 where it never is. */
@@ -45,7 +59,12 @@ async function runPane(i: 0 | 1, signal: AbortSignal): Promise<void> {
     cancelAnimationFrame(frame);
     pane.value = { ...pane.value, status: 'done', tokens, summary };
     if (summary.recovered > 0)
-      show({ key: 'recovered', level: 'note', text: 'The GPU was lost and came back: the model was loaded again and the answer went on.', actions: [] });
+      show({
+        key: 'recovered',
+        level: 'note',
+        text: 'The GPU was lost and came back: the model was loaded again and the answer went on.',
+        actions: [],
+      });
     const info = model.value;
     if (info !== undefined && traceCost(info, summary.labels.length, run.depth) <= CHEAP_TRACE) await tracePane(i, signal);
   } catch (error) {
@@ -119,7 +138,9 @@ export function followModels(): void {
     void (async () => {
       survey.value = [];
       if (!info.hasTokenizer) return;
-      if (info.examples.length > 0 && isLive(info)) {
+      // A software GPU would take many seconds for it.
+      const slow = device.value?.kind === 'webgpu' && device.value.gpu === 'software';
+      if (info.examples.length > 0 && isLive(info) && !slow) {
         survey.value = await engine.call('survey', { examples: info.examples, depths: SURVEY_DEPTHS }).catch((error: unknown) => {
           report(error, 'Trying the examples');
           return [];

@@ -155,7 +155,9 @@ export function readSettings(query: string): { readonly settings: PageSettings; 
     return value ?? base;
   };
   const all = <T extends object>(rules: Record<keyof T, Rule>, base: T, prefix: string): T =>
-    Object.fromEntries((Object.keys(rules) as (keyof T & string)[]).map((name) => [name, take(prefix + name, rules[name], base[name])])) as T;
+    Object.fromEntries(
+      (Object.keys(rules) as (keyof T & string)[]).map((name) => [name, take(prefix + name, rules[name], base[name])]),
+    ) as T;
   const settings: PageSettings = {
     view: take('view', oneOf(views), pageDefaults.view) as ViewName,
     inside: take('inside', oneOf(insides), pageDefaults.inside) as InsideName,

@@ -69,7 +69,9 @@ export function Dial({ value, label, onChange }: { value: number; label: string;
         <path class="dial-track" d={arc(0, 1, 41)} />
         {Array.from({ length: STEPS }, (_, i) => {
           const [from, to] = [i / STEPS, Math.min(place, (i + 1.15) / STEPS)];
-          return from < place ? <path key={i} class="dial-lit" d={arc(from, to, 41)} stroke={depthColor(64 ** ((i + 0.5) / STEPS))} /> : null;
+          return from < place ? (
+            <path key={i} class="dial-lit" d={arc(from, to, 41)} stroke={depthColor(64 ** ((i + 0.5) / STEPS))} />
+          ) : null;
         })}
         {MARKS.map((mark) => {
           const [x, y] = point(depthPlace(mark), 30.5);

@@ -23,7 +23,7 @@ export function Plot(props: {
   const plot = useRef<uPlot | undefined>(undefined);
   const shape = `${props.lines.map(({ label, color }) => label + color).join()} ${props.log} ${props.height}`;
   const data = [props.x, ...props.lines.map(({ values }) => values)] as unknown as uPlot.AlignedData;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the plot is made anew for another shape alone; data goes in below
+  // The plot is made anew for another shape alone; data goes in below.
   useEffect(() => {
     const host = ref.current!;
     const style = getComputedStyle(host);
@@ -42,7 +42,10 @@ export function Plot(props: {
         cursor: { y: false },
         scales: {
           x: { time: false, ...scale(props.log === 'x' || props.log === 'both') },
-          y: { ...scale(props.log === 'y' || props.log === 'both'), ...(props.range === undefined ? {} : { range: () => [...props.range!] as [number, number] }) },
+          y: {
+            ...scale(props.log === 'y' || props.log === 'both'),
+            ...(props.range === undefined ? {} : { range: () => [...props.range!] as [number, number] }),
+          },
         },
         axes: [
           { ...axis, label: props.xLabel, labelFont: '12px system-ui, sans-serif', labelSize: 18, size: 30 },

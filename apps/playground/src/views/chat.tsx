@@ -1,10 +1,10 @@
 import { signal, useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { EngineError } from '../worker/client.js';
-import { engine, messageOf, model, onModel, panes, setPane, shared } from '../state/app.js';
 import { solve } from '../state/answers.js';
+import { engine, messageOf, model, onModel, panes, setPane, shared } from '../state/app.js';
 import { Dial } from '../ui/dial.js';
 import { Tokens } from '../ui/tokens.js';
+import { EngineError } from '../worker/client.js';
 import type { RunSummary, TokenItem } from '../worker/protocol.js';
 
 interface Turn {
@@ -34,7 +34,10 @@ async function send(question: string): Promise<void> {
   const run = panes[1].value;
   const before = turns.value.filter(({ state }) => state !== 'error');
   const messages = [
-    ...before.flatMap((turn) => [{ role: 'user' as const, content: turn.question }, { role: 'assistant' as const, content: textOf(turn) }]),
+    ...before.flatMap((turn) => [
+      { role: 'user' as const, content: turn.question },
+      { role: 'assistant' as const, content: textOf(turn) },
+    ]),
     { role: 'user' as const, content: question },
   ];
   const at = turns.value.length;
@@ -87,7 +90,13 @@ export function ChatView() {
           <div class="turn" key={i}>
             <p class="question">{turn.question}</p>
             <div class="reply">
-              <Tokens name={`Reply ${i + 1}`} tokens={turn.tokens} promptLength={turn.summary?.prompt.length ?? 0} trace={undefined} running={turn.state === 'running'} />
+              <Tokens
+                name={`Reply ${i + 1}`}
+                tokens={turn.tokens}
+                promptLength={turn.summary?.prompt.length ?? 0}
+                trace={undefined}
+                running={turn.state === 'running'}
+              />
               <p class="quiet">{remark(turn)}</p>
               {turn.error === '' ? null : (
                 <p class="problem" role="alert">

@@ -1,7 +1,6 @@
-import { chooseDevice, device, engine, memory, model, refreshMemory, report, restart } from '../state/app.js';
+import { chooseDevice, device, deviceWish, engine, memory, model, refreshMemory, report, restart } from '../state/app.js';
 import { Segments } from '../ui/controls.js';
 import { bytes } from '../ui/format.js';
-import { deviceWish } from '../state/app.js';
 
 /** What computes here, why, and what to do when it does not. */
 export function DeviceView() {
@@ -32,7 +31,8 @@ export function DeviceView() {
           <div>
             <dt>WebAssembly</dt>
             <dd>
-              {info.simd === 'relaxed' ? 'SIMD and relaxed SIMD' : 'SIMD'}; {info.kind === 'cpu' ? `${info.threads} ${info.threads === 1 ? 'thread' : 'threads'}` : 'not used'}
+              {info.simd === 'relaxed' ? 'SIMD and relaxed SIMD' : 'SIMD'};{' '}
+              {info.kind === 'cpu' ? `${info.threads} ${info.threads === 1 ? 'thread' : 'threads'}` : 'not used'}
             </dd>
           </div>
           <div>
@@ -51,7 +51,11 @@ export function DeviceView() {
           </div>
           <div>
             <dt>Memory</dt>
-            <dd>{now === undefined ? '' : `${bytes(now.weights + now.kv + now.scratch)} live, peak ${bytes(now.peak)}, ${bytes(now.reserved)} from the system`}</dd>
+            <dd>
+              {now === undefined
+                ? ''
+                : `${bytes(now.weights + now.kv + now.scratch)} live, peak ${bytes(now.peak)}, ${bytes(now.reserved)} from the system`}
+            </dd>
           </div>
         </dl>
       )}
@@ -63,14 +67,16 @@ export function DeviceView() {
         <button
           type="button"
           disabled={info?.kind !== 'webgpu'}
-          onClick={() => void engine.call('loseDevice', undefined).then(refreshMemory, (error: unknown) => report(error, 'Losing the device'))}
+          onClick={() =>
+            void engine.call('loseDevice', undefined).then(refreshMemory, (error: unknown) => report(error, 'Losing the device'))
+          }
         >
           Lose the GPU, to see it recover
         </button>
       </p>
       <p class="quiet">
-        A new engine gives all memory back and loads the model again. A lost GPU is replaced by itself at the next run: the answer goes on where it
-        was.
+        A new engine gives all memory back and loads the model again. A lost GPU is replaced by itself at the next run: the answer goes on
+        where it was.
       </p>
     </div>
   );

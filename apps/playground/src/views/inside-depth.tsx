@@ -1,8 +1,8 @@
 import type { PaneState } from '../state/app.js';
 import { depthColor } from '../ui/color.js';
 import { Empty } from '../ui/controls.js';
-import { depthsToShow, ExitCurve } from '../ui/token-card.js';
 import { percent } from '../ui/format.js';
+import { depthsToShow, ExitCurve } from '../ui/token-card.js';
 import { thresholdOf } from './pane.js';
 
 /** How many tokens took how many recurrences. */
@@ -29,7 +29,9 @@ function Histogram({ state }: { state: PaneState }) {
       </div>
       <figcaption>
         Tokens by recurrences used
-        {saved > 0 ? `; ${saved} of ${state.run!.depth * state.tokens.length} recurrences saved (${percent(saved / (state.run!.depth * state.tokens.length))})` : ''}
+        {saved > 0
+          ? `; ${saved} of ${state.run!.depth * state.tokens.length} recurrences saved (${percent(saved / (state.run!.depth * state.tokens.length))})`
+          : ''}
       </figcaption>
     </figure>
   );
@@ -63,7 +65,12 @@ function Evolution({ state }: { state: PaneState }) {
               {tokens.map(({ label }, j) => {
                 const best = trace.top[depth - 1]?.[first + j]?.[0];
                 return (
-                  <td key={j} class={best?.label === label ? 'same' : 'other'} style={{ '--p': best?.p ?? 0 }} title={best === undefined ? '' : percent(best.p)}>
+                  <td
+                    key={j}
+                    class={best?.label === label ? 'same' : 'other'}
+                    style={{ '--p': best?.p ?? 0 }}
+                    title={best === undefined ? '' : percent(best.p)}
+                  >
                     {best?.label ?? ''}
                   </td>
                 );
@@ -83,7 +90,9 @@ export function DepthView({ state }: { state: PaneState }) {
     <div class="two">
       <div>
         <Histogram state={state} />
-        {curves.length > 0 ? <ExitCurve values={curves[0]!.exit!.values} threshold={thresholdOf(state.run)} rule={`${curves[0]!.exit!.rule}, first token,`} /> : null}
+        {curves.length > 0 ? (
+          <ExitCurve values={curves[0]!.exit!.values} threshold={thresholdOf(state.run)} rule={`${curves[0]!.exit!.rule}, first token,`} />
+        ) : null}
       </div>
       <Evolution state={state} />
     </div>

@@ -11,7 +11,12 @@ const MARGIN = 26;
 const MOST_PATHS = 8;
 
 /** Draws every path in one frame: same scale on both axes, so that shapes are true. */
-function paintPaths({ context, width, height, color }: Paint, { paths }: TrajectoryResult, positions: readonly number[], seeds: readonly number[]): void {
+function paintPaths(
+  { context, width, height, color }: Paint,
+  { paths }: TrajectoryResult,
+  positions: readonly number[],
+  seeds: readonly number[],
+): void {
   const all = paths.flatMap(({ points }) => [...points]);
   const xs = all.filter((_, i) => i % 2 === 0);
   const ys = all.filter((_, i) => i % 2 === 1);
@@ -58,7 +63,8 @@ export function PathsView({ state }: { state: PaneState }) {
   const result = useSignal<TrajectoryResult | undefined>(undefined);
   const problem = useSignal('');
   const depth = Math.max(run?.depth ?? 1, 8);
-  const positions = summary === undefined ? [] : (chosen.value ?? answerPositions(state)).filter((p) => p < summary.labels.length - 1).slice(0, MOST_PATHS);
+  const positions =
+    summary === undefined ? [] : (chosen.value ?? answerPositions(state)).filter((p) => p < summary.labels.length - 1).slice(0, MOST_PATHS);
   const { seed, initScale } = shared.value;
   const seeds = Array.from({ length: starts.value }, (_, i) => seed + i);
   const key = summary === undefined ? '' : JSON.stringify([summary.prompt, summary.tokens, positions, seeds, depth, initScale]);
@@ -70,7 +76,11 @@ export function PathsView({ state }: { state: PaneState }) {
     const controller = new AbortController();
     const tokens = [...summary.prompt, ...summary.tokens].slice(0, -1);
     engine
-      .call('trajectories', { tokens, recurrences: depth, seed, initScale: initScale === 0 ? 1 : initScale, positions, seeds }, { signal: controller.signal })
+      .call(
+        'trajectories',
+        { tokens, recurrences: depth, seed, initScale: initScale === 0 ? 1 : initScale, positions, seeds },
+        { signal: controller.signal },
+      )
       .then(
         (found) => {
           result.value = found;
@@ -89,7 +99,9 @@ export function PathsView({ state }: { state: PaneState }) {
     const next = positions.includes(position) ? positions.filter((p) => p !== position) : [...positions, position];
     chosen.value = next.slice(-MOST_PATHS);
   };
-  const kinds = (position: number) => [...new Set((found?.paths ?? []).filter((path) => path.position === position).map(({ kind }) => kind))];
+  const kinds = (position: number) => [
+    ...new Set((found?.paths ?? []).filter((path) => path.position === position).map(({ kind }) => kind)),
+  ];
   return (
     <div class="paths">
       <figure>
@@ -144,9 +156,7 @@ export function PathsView({ state }: { state: PaneState }) {
             ))}
           </tbody>
         </table>
-        <p class="quiet">
-          A small spread means path independence: wherever the thought starts, it ends in the same place.
-        </p>
+        <p class="quiet">A small spread means path independence: wherever the thought starts, it ends in the same place.</p>
         {problem.value === '' ? null : (
           <p class="problem" role="alert">
             {problem.value}

@@ -75,7 +75,8 @@ export function SettlingView({ state, i }: { state: PaneState; i: 0 | 1 }) {
     const info = model.value;
     return (
       <Empty>
-        Recording costs about {info === undefined ? '?' : count(2 * traceCost(info, labels.length, state.run.depth))} floating-point operations here.{' '}
+        Recording costs about {info === undefined ? '?' : count(2 * traceCost(info, labels.length, state.run.depth))} floating-point
+        operations here.{' '}
         <button type="button" onClick={() => void tracePane(i)}>
           Record every recurrence
         </button>
@@ -105,7 +106,11 @@ export function SettlingView({ state, i }: { state: PaneState; i: 0 | 1 }) {
       />
       <figcaption>
         <Legend range={heatRange(change)} />
-        <span class="pointed">{pointed.value === '' ? 'Rows are recurrences, columns positions; the colour is |sᵢ − sᵢ₋₁| / |sᵢ| on a log scale.' : pointed.value}</span>
+        <span class="pointed">
+          {pointed.value === ''
+            ? 'Rows are recurrences, columns positions; the colour is |sᵢ − sᵢ₋₁| / |sᵢ| on a log scale.'
+            : pointed.value}
+        </span>
       </figcaption>
     </figure>
   );

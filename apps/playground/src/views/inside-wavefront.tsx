@@ -11,7 +11,10 @@ const LEFT = 46;
 const BOTTOM = 30;
 
 /** Recurrences that position p has had when round k is over; 0 where it was not in the window yet. Frozen ones keep theirs. */
-export function wavefrontCells(rounds: NonNullable<RunSummary['wavefront']>['rounds'], inner: number): { recurrences: number; active: boolean }[][] {
+export function wavefrontCells(
+  rounds: NonNullable<RunSummary['wavefront']>['rounds'],
+  inner: number,
+): { recurrences: number; active: boolean }[][] {
   const first = rounds[0]?.start ?? 0;
   const end = Math.max(0, ...rounds.map(({ start, width }) => start + width));
   const counts = new Array<number>(end - first).fill(0);
@@ -83,8 +86,8 @@ export function WavefrontView({ state, i }: { state: PaneState; i: 0 | 1 }) {
         paint={paint}
       />
       <figcaption>
-        Rows are rounds, columns the positions behind which the tokens below stand; numbers count recurrences. Pale cells are frozen: their tokens
-        are final. {summary!.corePasses} core passes in all.
+        Rows are rounds, columns the positions behind which the tokens below stand; numbers count recurrences. Pale cells are frozen: their
+        tokens are final. {summary!.corePasses} core passes in all.
       </figcaption>
     </figure>
   );

@@ -1,6 +1,6 @@
 import { signal, useSignal } from '@preact/signals';
-import { engine, messageOf, model, onModel, shared } from '../state/app.js';
 import { solve } from '../state/answers.js';
+import { engine, messageOf, model, onModel, shared } from '../state/app.js';
 import { depthColor, seriesColor } from '../ui/color.js';
 import { Amount, Empty } from '../ui/controls.js';
 import { percent, short } from '../ui/format.js';
@@ -63,7 +63,9 @@ const answer = (state: LabState) =>
   });
 
 const tell = (action: LabAction): string =>
-  action.kind === 'noise' ? `noise ${action.amount} after loop ${action.at}` : `prompt swapped for “${action.prompt}” after loop ${action.at}`;
+  action.kind === 'noise'
+    ? `noise ${action.amount} after loop ${action.at}`
+    : `prompt swapped for “${action.prompt}” after loop ${action.at}`;
 
 function Rows({ state }: { state: LabState }) {
   return (
@@ -110,7 +112,12 @@ function Thought({ bench, i, pauseAt }: { bench: Bench; i: number; pauseAt: numb
         <button type="button" disabled={busy.value} onClick={() => void step(id, 1)}>
           One loop
         </button>
-        <button type="button" class="primary" disabled={busy.value || recurrence >= pauseAt} onClick={() => void step(id, pauseAt - recurrence)}>
+        <button
+          type="button"
+          class="primary"
+          disabled={busy.value || recurrence >= pauseAt}
+          onClick={() => void step(id, pauseAt - recurrence)}
+        >
           Run to loop {pauseAt}
         </button>
         <button type="button" disabled={busy.value} onClick={() => void fork(id)}>
@@ -121,18 +128,39 @@ function Thought({ bench, i, pauseAt }: { bench: Bench; i: number; pauseAt: numb
         </button>
       </p>
       <div class="fields">
-        <Amount label="Noise, relative to the state" value={amount.value} least={0.01} most={10} step="any" onChange={(value) => (amount.value = value)} />
+        <Amount
+          label="Noise, relative to the state"
+          value={amount.value}
+          least={0.01}
+          most={10}
+          step="any"
+          onChange={(value) => (amount.value = value)}
+        />
         <p class="buttons">
-          <button type="button" disabled={busy.value} onClick={() => void act(id, { kind: 'noise', at: recurrence, amount: amount.value, seed: 1 + state.actions.length })}>
+          <button
+            type="button"
+            disabled={busy.value}
+            onClick={() => void act(id, { kind: 'noise', at: recurrence, amount: amount.value, seed: 1 + state.actions.length })}
+          >
             Add noise here
           </button>
         </p>
         <label class="field">
           <span>Another prompt of {state.labels.length} tokens</span>
-          <input value={other.value} autocomplete="off" spellcheck={false} placeholder={state.prompt} onInput={(event) => (other.value = event.currentTarget.value)} />
+          <input
+            value={other.value}
+            autocomplete="off"
+            spellcheck={false}
+            placeholder={state.prompt}
+            onInput={(event) => (other.value = event.currentTarget.value)}
+          />
         </label>
         <p class="buttons">
-          <button type="button" disabled={busy.value || other.value === ''} onClick={() => void act(id, { kind: 'swap', at: recurrence, prompt: other.value })}>
+          <button
+            type="button"
+            disabled={busy.value || other.value === ''}
+            onClick={() => void act(id, { kind: 'swap', at: recurrence, prompt: other.value })}
+          >
             Swap the injected prompt
           </button>
         </p>
@@ -143,7 +171,9 @@ function Thought({ bench, i, pauseAt }: { bench: Bench; i: number; pauseAt: numb
         ) : (
           <>
             <b>{bench.answer.trim()}</b>{' '}
-            <span class={bench.answer.trim() === right ? 'good' : 'bad'}>{right === undefined ? '' : bench.answer.trim() === right ? '✓ right' : `✗ it is ${right}`}</span>
+            <span class={bench.answer.trim() === right ? 'good' : 'bad'}>
+              {right === undefined ? '' : bench.answer.trim() === right ? '✓ right' : `✗ it is ${right}`}
+            </span>
             <span class="quiet"> {state.actions.map(tell).join('; ')}</span>
           </>
         )}
@@ -164,8 +194,8 @@ export function LabView() {
     <div class="page wide">
       <h1>Interventions</h1>
       <p>
-        Pause a thought at any loop, push its state off with noise or feed it another prompt, then let it go on. A fork is the same thought a second
-        time, so that you can treat the two differently.
+        Pause a thought at any loop, push its state off with noise or feed it another prompt, then let it go on. A fork is the same thought
+        a second time, so that you can treat the two differently.
       </p>
       <form
         class="ask-row"
@@ -177,7 +207,14 @@ export function LabView() {
         <label class="unseen" for="lab-prompt">
           Prompt
         </label>
-        <input id="lab-prompt" class="prompt" autocomplete="off" spellcheck={false} value={prompt.value} onInput={(event) => (prompt.value = event.currentTarget.value)} />
+        <input
+          id="lab-prompt"
+          class="prompt"
+          autocomplete="off"
+          spellcheck={false}
+          value={prompt.value}
+          onInput={(event) => (prompt.value = event.currentTarget.value)}
+        />
         <button type="submit" class="primary" disabled={model.value?.hasTokenizer !== true || prompt.value === ''}>
           New thought
         </button>

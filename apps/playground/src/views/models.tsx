@@ -1,10 +1,10 @@
 import { signal, useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { EngineError } from '../worker/client.js';
 import { engine, goTo, messageOf, model, openModel, refreshStorage, report, setShared, storage } from '../state/app.js';
 import { collectDrop, collectFiles, type PickedFile } from '../state/drop.js';
 import { Bar, Empty } from '../ui/controls.js';
 import { bytes, count, duration } from '../ui/format.js';
+import { EngineError } from '../worker/client.js';
 import type { DownloadProgress, ModelSource, StoredModel } from '../worker/protocol.js';
 
 const HUB = 'https://huggingface.co';
@@ -42,7 +42,12 @@ async function take(files: Promise<readonly PickedFile[]>): Promise<void> {
     const found = await files;
     if (!found.some(({ name }) => name === 'config.json'))
       throw new Error(
-        found.length === 0 ? 'nothing was dropped' : `there is no config.json among ${found.map(({ name }) => name).slice(0, 6).join(', ')}; drop the whole folder of the checkpoint`,
+        found.length === 0
+          ? 'nothing was dropped'
+          : `there is no config.json among ${found
+              .map(({ name }) => name)
+              .slice(0, 6)
+              .join(', ')}; drop the whole folder of the checkpoint`,
       );
     await use({ kind: 'files', name: found[0]!.folder, files: found.map(({ name, blob }) => ({ name, blob })) });
   } catch (error) {
@@ -70,11 +75,23 @@ function DropZone() {
       <p class="buttons">
         <label class="button">
           Choose a folder
-          <input class="unseen" type="file" multiple {...{ webkitdirectory: '' }} onChange={(event) => void take(collectFiles(event.currentTarget.files))} />
+          <input
+            class="unseen"
+            type="file"
+            multiple
+            {...{ webkitdirectory: '' }}
+            onChange={(event) => void take(collectFiles(event.currentTarget.files))}
+          />
         </label>
         <label class="button">
           Choose files
-          <input class="unseen" type="file" multiple data-testid="files" onChange={(event) => void take(collectFiles(event.currentTarget.files))} />
+          <input
+            class="unseen"
+            type="file"
+            multiple
+            data-testid="files"
+            onChange={(event) => void take(collectFiles(event.currentTarget.files))}
+          />
         </label>
       </p>
     </div>
@@ -83,7 +100,12 @@ function DropZone() {
 
 function Progress({ now }: { now: DownloadProgress }) {
   const part = now.total > 0 ? now.loaded / now.total : 0;
-  const what = { listing: 'asking for the list of files', loading: 'loading', checking: 'checking the SHA-256 of', retrying: 'connecting again for' }[now.state];
+  const what = {
+    listing: 'asking for the list of files',
+    loading: 'loading',
+    checking: 'checking the SHA-256 of',
+    retrying: 'connecting again for',
+  }[now.state];
   return (
     <div class="download" role="group" aria-label="Download">
       <Bar part={part} label="Download" />
@@ -119,7 +141,14 @@ function Remote() {
         <label class="unseen" for="origin">
           Hub id or address
         </label>
-        <input id="origin" class="prompt" autocomplete="off" placeholder="owner/model or https://…/checkpoint/" value={origin.value} onInput={(event) => (origin.value = event.currentTarget.value)} />
+        <input
+          id="origin"
+          class="prompt"
+          autocomplete="off"
+          placeholder="owner/model or https://…/checkpoint/"
+          value={origin.value}
+          onInput={(event) => (origin.value = event.currentTarget.value)}
+        />
         <button type="submit" class="primary" disabled={now !== undefined || origin.value.trim() === ''}>
           Download
         </button>
@@ -155,10 +184,14 @@ function Stored({ stored }: { stored: StoredModel }) {
   return (
     <tr>
       <th scope="row">{stored.origin}</th>
-      <td class="tabular">
-        {stored.complete ? bytes(stored.bytes) : `${bytes(stored.bytes)} of ${bytes(stored.totalBytes)}`}
+      <td class="tabular">{stored.complete ? bytes(stored.bytes) : `${bytes(stored.bytes)} of ${bytes(stored.totalBytes)}`}</td>
+      <td>
+        {stored.complete
+          ? stored.verified > 0
+            ? `SHA-256 checked: ${stored.verified} of ${stored.files.length} files`
+            : 'no checksums given'
+          : 'not whole'}
       </td>
-      <td>{stored.complete ? (stored.verified > 0 ? `SHA-256 checked: ${stored.verified} of ${stored.files.length} files` : 'no checksums given') : 'not whole'}</td>
       <td class="buttons">
         {stored.complete ? (
           <button type="button" onClick={() => void use({ kind: 'stored', id: stored.id })}>
@@ -193,7 +226,12 @@ function Storage() {
           <button
             type="button"
             class="small"
-            onClick={() => void engine.call('persist', undefined).then((info) => (storage.value = info), (error: unknown) => report(error, 'Asking to keep the storage'))}
+            onClick={() =>
+              void engine.call('persist', undefined).then(
+                (info) => (storage.value = info),
+                (error: unknown) => report(error, 'Asking to keep the storage'),
+              )
+            }
           >
             Ask the browser to keep it
           </button>
@@ -225,8 +263,8 @@ export function ModelsView() {
       {info === undefined ? null : (
         <section class="now" aria-label="The model in use">
           <p>
-            <b>{info.name}</b>: {count(info.parameters)} parameters, {info.layers.prelude} + {info.layers.core} (repeated) + {info.layers.coda} layers, width{' '}
-            {info.width}, context {info.contextLength}, trained around depth {info.meanRecurrence}.
+            <b>{info.name}</b>: {count(info.parameters)} parameters, {info.layers.prelude} + {info.layers.core} (repeated) +{' '}
+            {info.layers.coda} layers, width {info.width}, context {info.contextLength}, trained around depth {info.meanRecurrence}.
           </p>
           {info.about === '' ? null : <p class="quiet">{info.about}</p>}
           {info.source === 'embedded' ? null : (

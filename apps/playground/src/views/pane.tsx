@@ -1,7 +1,15 @@
 import { solve } from '../state/answers.js';
 import { focused, model, type PaneState, panes, results, setPane, shared } from '../state/app.js';
 import { run, running } from '../state/runs.js';
-import { type ExitName, exitRules, exitThresholds, type PolicyName, policies, type RunSettings, type StrategyName } from '../state/settings.js';
+import {
+  type ExitName,
+  exitRules,
+  exitThresholds,
+  type PolicyName,
+  policies,
+  type RunSettings,
+  type StrategyName,
+} from '../state/settings.js';
 import { depthColor } from '../ui/color.js';
 import { Amount, Choice, Metric, Tick } from '../ui/controls.js';
 import { Dial } from '../ui/dial.js';
@@ -75,9 +83,17 @@ function Metrics({ state }: { state: PaneState }) {
   const dash = status === 'running' ? '…' : '–';
   return (
     <dl class="metrics">
-      <Metric name="tokens/s" value={speed === undefined ? dash : speed.toFixed(speed < 10 ? 1 : 0)} title="Tokens a second of this run, the prompt included" />
+      <Metric
+        name="tokens/s"
+        value={speed === undefined ? dash : speed.toFixed(speed < 10 ? 1 : 0)}
+        title="Tokens a second of this run, the prompt included"
+      />
       <Metric name="mean depth" value={mean === undefined ? dash : mean.toFixed(2)} title="Recurrences a token, mean" />
-      <Metric name="core passes" value={summary === undefined ? dash : String(summary.corePasses)} title="Runs of the repeated block, the prompt’s included" />
+      <Metric
+        name="core passes"
+        value={summary === undefined ? dash : String(summary.corePasses)}
+        title="Runs of the repeated block, the prompt’s included"
+      />
       <Metric name="KV cache" value={summary === undefined ? dash : bytes(summary.kvBytes)} title="Keys and values that the tokens have" />
     </dl>
   );
@@ -106,7 +122,11 @@ export function Pane({ i }: { i: 0 | 1 }) {
       style={{ '--depth': depthColor(settings.depth) }}
     >
       <div class="pane-head">
-        <Dial value={settings.depth} label={`${name}: depth`} onChange={(depth) => setPane(i, { depth, draft: Math.min(settings.draft, depth) })} />
+        <Dial
+          value={settings.depth}
+          label={`${name}: depth`}
+          onChange={(depth) => setPane(i, { depth, draft: Math.min(settings.draft, depth) })}
+        />
         <div class="pane-answer">
           <div class="pane-title">
             <h2>

@@ -23,8 +23,9 @@ function pickExamples({ examples }: ModelInfo, needed: readonly number[]): { pro
       .map(({ prompt, task: kind }, i) => ({ prompt, task: kind, needs: needed[i] ?? 0 }))
       .filter((example) => example.task === task && (needed.length === 0 || example.needs > 0))
       .sort((a, b) => a.needs - b.needs);
-    const picked = Array.from({ length: Math.min(each, known.length) }, (_, i) =>
-      known[Math.round((i * (known.length - 1)) / Math.max(1, Math.min(each, known.length) - 1))]!,
+    const picked = Array.from(
+      { length: Math.min(each, known.length) },
+      (_, i) => known[Math.round((i * (known.length - 1)) / Math.max(1, Math.min(each, known.length) - 1))]!,
     );
     return [...new Map(picked.map((example) => [example.prompt, example])).values()];
   });
@@ -63,7 +64,9 @@ function Examples() {
 
 function Sampling() {
   const s = shared.value;
-  const changed = (['temperature', 'topK', 'topP', 'minP', 'initScale', 'seed'] as const).filter((name) => s[name] !== sharedDefaults[name]);
+  const changed = (['temperature', 'topK', 'topP', 'minP', 'initScale', 'seed'] as const).filter(
+    (name) => s[name] !== sharedDefaults[name],
+  );
   return (
     <details class="more">
       <summary>
@@ -71,13 +74,43 @@ function Sampling() {
         {changed.length > 0 ? ` · ${changed.length} changed` : ''}
       </summary>
       <div class="fields">
-        <Amount label="Temperature" value={s.temperature} least={0} most={10} step="any" hint="0 takes the most likely token" onChange={(temperature) => setShared({ temperature })} />
+        <Amount
+          label="Temperature"
+          value={s.temperature}
+          least={0}
+          most={10}
+          step="any"
+          hint="0 takes the most likely token"
+          onChange={(temperature) => setShared({ temperature })}
+        />
         <Amount label="Top-k" value={s.topK} least={0} most={100000} hint="0: off" onChange={(topK) => setShared({ topK })} />
         <Amount label="Top-p" value={s.topP} least={0.001} most={1} step="any" hint="1: off" onChange={(topP) => setShared({ topP })} />
         <Amount label="Min-p" value={s.minP} least={0} most={1} step="any" hint="0: off" onChange={(minP) => setShared({ minP })} />
-        <Amount label="Most new tokens" value={s.maxNewTokens} least={0} most={65536} hint="0: what the model says" onChange={(maxNewTokens) => setShared({ maxNewTokens })} />
-        <Amount label="Seed" value={s.seed} least={0} most={Number.MAX_SAFE_INTEGER} hint="Keys the initial state and the noise" onChange={(seed) => setShared({ seed })} />
-        <Amount label="Initial state" value={s.initScale} least={0} most={100} step="any" hint="Its scale; 0 starts from zeros" onChange={(initScale) => setShared({ initScale })} />
+        <Amount
+          label="Most new tokens"
+          value={s.maxNewTokens}
+          least={0}
+          most={65536}
+          hint="0: what the model says"
+          onChange={(maxNewTokens) => setShared({ maxNewTokens })}
+        />
+        <Amount
+          label="Seed"
+          value={s.seed}
+          least={0}
+          most={Number.MAX_SAFE_INTEGER}
+          hint="Keys the initial state and the noise"
+          onChange={(seed) => setShared({ seed })}
+        />
+        <Amount
+          label="Initial state"
+          value={s.initScale}
+          least={0}
+          most={100}
+          step="any"
+          hint="Its scale; 0 starts from zeros"
+          onChange={(initScale) => setShared({ initScale })}
+        />
       </div>
     </details>
   );
@@ -158,8 +191,8 @@ export function ThinkView() {
           One model. <em>Any depth.</em>
         </h1>
         <p>
-          This model thinks before every token by running the same block of layers again and again. Turn a dial: more loops, more thought, the
-          same weights.
+          This model thinks before every token by running the same block of layers again and again. Turn a dial: more loops, more thought,
+          the same weights.
         </p>
       </div>
       <Ask />

@@ -121,7 +121,15 @@ function Form() {
         <Amount label="Mean depth" value={now.meanDepth} least={1} most={16} disabled={off} onChange={(meanDepth) => set({ meanDepth })} />
         <Amount label="Width" value={now.width} least={16} most={256} step={16} disabled={off} onChange={(width) => set({ width })} />
         <Amount label="Problems a step" value={now.batch} least={1} most={256} disabled={off} onChange={(batch) => set({ batch })} />
-        <Amount label="Learning rate" value={now.rate} least={0.00001} most={0.1} step="any" disabled={off} onChange={(rate) => set({ rate })} />
+        <Amount
+          label="Learning rate"
+          value={now.rate}
+          least={0.00001}
+          most={0.1}
+          step="any"
+          disabled={off}
+          onChange={(rate) => set({ rate })}
+        />
         <Amount label="Steps" value={now.steps} least={1} most={1000000} disabled={off} onChange={(count) => set({ steps: count })} />
         <Amount label="Seed" value={now.seed} least={0} most={1e9} disabled={off} onChange={(seed) => set({ seed })} />
         <Choice
@@ -159,8 +167,8 @@ export function TrainView() {
     <div class="page wide">
       <h1>Train a model here</h1>
       <p>
-        Every step draws a depth at random, so that the model learns to use however many loops it is given. Watch accuracy rise with depth, even past
-        the depths that it was trained on.
+        Every step draws a depth at random, so that the model learns to use however many loops it is given. Watch accuracy rise with depth,
+        even past the depths that it was trained on.
       </p>
       <Form />
       {problem.value === '' ? null : (
@@ -179,7 +187,14 @@ export function TrainView() {
         {losses.x.length > 1 ? (
           <figure>
             <figcaption>Loss of the training steps, log scale</figcaption>
-            <Plot label="Training loss by step" height={240} x={losses.x} xLabel="step" log="y" lines={[{ label: 'loss', color: seriesColor(1), values: losses.y }]} />
+            <Plot
+              label="Training loss by step"
+              height={240}
+              x={losses.x}
+              xLabel="step"
+              log="y"
+              lines={[{ label: 'loss', color: seriesColor(1), values: losses.y }]}
+            />
           </figure>
         ) : null}
         {mark !== undefined ? (

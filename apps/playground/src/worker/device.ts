@@ -64,6 +64,7 @@ export async function chooseDevice(wish: DeviceWish, weightBytes: number): Promi
   device?.dispose();
   if (wish === 'cpu') return cpuChoice('you chose the CPU', kind);
   if (kind === 'none') return cpuChoice(missing, kind);
-  if (kind === 'software') return cpuChoice('the only WebGPU adapter here computes in software, which is slower than the CPU kernels', kind);
+  if (kind === 'software')
+    return cpuChoice('the only WebGPU adapter here computes in software, which is slower than the CPU kernels', kind);
   return cpuChoice('this model is small: a recurrence costs less on the CPU than telling a GPU to run it', kind);
 }

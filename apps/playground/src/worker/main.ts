@@ -1,5 +1,5 @@
-import { requestPersistence, removeModel, storageInfo } from '../models/store.js';
 import { download } from '../models/download.js';
+import { removeModel, requestPersistence, storageInfo } from '../models/store.js';
 import { EngineState } from './engine.js';
 import { Chat, runGenerate } from './generate.js';
 import { type Handlers, type Port, serve } from './host.js';

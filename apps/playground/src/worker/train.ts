@@ -2,7 +2,16 @@ import { encodeSafetensors } from '@unroll/checkpoint';
 import { type Device, forEachTensor, type Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { createWebGPUDevice, type GpuLike } from '@unroll/tensor/webgpu';
-import { batchOf, drawProblems, lossByDepth, parseTrainingConfig, Trainer, type TrainingConfig, tasks, tokenizerFiles } from '@unroll/train';
+import {
+  batchOf,
+  drawProblems,
+  lossByDepth,
+  parseTrainingConfig,
+  Trainer,
+  type TrainingConfig,
+  tasks,
+  tokenizerFiles,
+} from '@unroll/train';
 import { rightByDepth, share } from './accuracy.js';
 import type { EngineState } from './engine.js';
 import type { CallContext } from './host.js';
