@@ -1,4 +1,5 @@
 import { loadTail, madd } from './math';
+import { own } from './thread';
 
 // C (M, N) = A (M, K) . B (K, N), with both operands packed in panels that the inner loop reads from end to end, whatever their layout.
 // The sums run as in matmul.ts (lane l sums k = l, l + 4, ..., then the lanes), so that a row has the same bits on every path.
@@ -203,14 +204,15 @@ function tile(pa: usize, pb: usize, steps: i32, sums: usize, go: i32, stay: i32,
 
 /**
  * The column groups g0 to g1, 16 columns each, of C (M, N), from panels of A (`packRows`) and B (K, N), or (N, K) when `turned`; K > 0.
- * scratch: 64 KiB + 32 bytes, and 256 M + 512 bytes more when K > 1024.
+ * scratch, for each thread: 64 KiB + 32 bytes, and 256 M + 512 bytes more when K > 1024.
  */
-export function gemm(a: usize, b: usize, c: usize, M: i32, K: i32, N: i32, turned: i32, scratch: usize, g0: i32, g1: i32): void {
+export function gemm(a: usize, b: usize, c: usize, M: i32, K: i32, N: i32, turned: i32, scratch: usize, scratchBytes: i32, g0: i32, g1: i32): void {
+  const panels = own(scratch, scratchBytes);
   const steps = (K + 3) >> 2;
   const pairBytes = (<usize>steps) << 5;
   const rowC = (<usize>N) << 2;
   const pairs = (M + 1) >> 1;
-  const edge = scratch + 65536;
+  const edge = panels + 65536;
   const sums = edge + 32;
   for (let g = g0; g < g1; g++) {
     const n = g * groupColumns;
@@ -219,11 +221,11 @@ export function gemm(a: usize, b: usize, c: usize, M: i32, K: i32, N: i32, turne
       const s1 = min(s0 + passSteps, steps);
       const stay = i32(s1 < steps);
       const panelBytes = (<usize>(s1 - s0)) << 6;
-      packColumns(b, scratch, K, N, n, turned, s0 << 2, min(s1 << 2, K));
+      packColumns(b, panels, K, N, n, turned, s0 << 2, min(s1 << 2, K));
       for (let p0 = 0; p0 < pairs; p0 += blockPairs) {
         const p1 = min(p0 + blockPairs, pairs);
         for (let j = 0; j < quads; j++) {
-          const pb = scratch + <usize>j * panelBytes;
+          const pb = panels + <usize>j * panelBytes;
           const columns = N - n - (j << 2);
           for (let p = p0; p < p1; p++) {
             const pa = a + <usize>p * pairBytes + ((<usize>s0) << 5);

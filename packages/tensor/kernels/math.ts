@@ -30,8 +30,10 @@ export function hmax(v: v128): f32 {
   return max(f32x4.extract_lane(w, 0), f32x4.extract_lane(w, 1));
 }
 
+/** a b + c: in the relaxed build rounded once where the processor can, in the plain build always twice. */
 @inline
 export function madd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
   return f32x4.add(c, f32x4.mul(a, b));
 }
 

@@ -56,7 +56,7 @@ it('tensors of two devices do not mix', async () => {
   other.dispose();
 });
 
-describe('requireSimd', () => {
+describe('engines', () => {
   afterEach(() => {
     vi.unstubAllGlobals();
   });
@@ -72,6 +72,16 @@ describe('requireSimd', () => {
     expect(() => createCpuDevice()).toThrow(
       'createCpuDevice: this engine has no WebAssembly SIMD, which all CPU kernels need; use Node >= 20.19',
     );
+  });
+
+  it('no relaxed SIMD: plain is chosen, relaxed refused', () => {
+    const plain = { ...WebAssembly, validate: (bytes: BufferSource) => (bytes as Uint8Array).length < 30 };
+    const { Memory, Module, Instance } = WebAssembly;
+    vi.stubGlobal('WebAssembly', { ...plain, Memory, Module, Instance });
+    expect(() => createCpuDevice({ simd: 'relaxed' })).toThrow('createCpuDevice: this engine has no relaxed SIMD');
+    const other = createCpuDevice();
+    expect(other.description).toMatch(/^cpu: WebAssembly SIMD, \d+ threads?$/);
+    other.dispose();
   });
 
   it('no WebAssembly at all', () => {

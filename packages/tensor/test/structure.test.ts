@@ -4,7 +4,7 @@ import * as cpu from '@unroll/tensor/cpu';
 import * as testing from '@unroll/tensor/testing';
 import { Generate, opList } from '@unroll/tensor/testing';
 import { describe, expect, it } from 'vitest';
-import { instantiateKernels } from '../src/cpu/kernels.js';
+import { instantiateKernels, kernelModule } from '../src/cpu/kernels.js';
 import type { OpDef } from '../src/op.js';
 
 const at = (path: string) => new URL(`../${path}`, import.meta.url);
@@ -55,9 +55,9 @@ describe('the list of operations', () => {
 });
 
 describe('the kernels', () => {
-  const exported = Object.entries(instantiateKernels(new WebAssembly.Memory({ initial: 1, maximum: 65536 }))).filter(
-    ([, value]) => typeof value === 'function',
-  );
+  const exported = Object.entries(
+    instantiateKernels(kernelModule('plain', false), new WebAssembly.Memory({ initial: 1, maximum: 65536 })),
+  ).filter(([, value]) => typeof value === 'function');
 
   it('export exactly what the interface Kernels declares, with as many parameters', () => {
     const source = readFileSync(at('src/cpu/kernels.ts'), 'utf8');

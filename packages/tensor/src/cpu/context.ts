@@ -7,6 +7,8 @@ import type { Kernels } from './kernels.js';
  */
 export interface CpuContext {
   readonly kernels: Kernels;
+  /** How many threads may run pieces of one kernel call: each needs scratch memory of its own. */
+  readonly threads: number;
   /** Address of a tensor's values in the WebAssembly memory. */
   at(tensor: Tensor): number;
   /**

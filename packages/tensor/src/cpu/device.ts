@@ -1,26 +1,53 @@
 import { Device } from '../device.js';
 import { bytesPerValue, type DType, type HostData, type StorageDType, type TypedArrayOf } from '../dtype.js';
-import { DisposedError, OptionError, refuseUnknownOptions, UnrollError } from '../errors.js';
+import { DisposedError, OptionError, refuseUnknownOptions, UnrollError, UnsupportedError } from '../errors.js';
 import type { OpDef } from '../op.js';
 import type { Program } from '../program.js';
 import { keep, tidy } from '../scope.js';
 import type { Storage, Tensor } from '../tensor.js';
 import { forEachTensor } from '../tree.js';
 import type { CpuContext } from './context.js';
-import { instantiateKernels, type Kernels, requireSimd } from './kernels.js';
+import { hasRelaxedSimd, instantiateKernels, type Jobs, type Kernels, kernelModule, requireSimd } from './kernels.js';
 import { LinearMemory } from './memory.js';
-import { CpuProgram, Recorder } from './program.js';
+import { findPlatform } from './platform.js';
+import { CpuProgram, type ProgramHost, Recorder } from './program.js';
+import { Threads } from './threads.js';
 
 export interface CpuDeviceOptions {
   /** Most bytes that the device may take; 4 GiB, the most that WebAssembly addresses, unless lowered. */
   readonly maxBytes?: number;
+  /**
+   * Threads in all, 1 to 64; the number of cores when absent (in browsers, which do not tell it, half of the hardware threads and at most 8).
+   * Results have the same bits with any number. More than one needs shared memory: in a browser, a page that is cross-origin isolated.
+   */
+  readonly threads?: number;
+  /**
+   * Address of the worker script, the package's entry `@unroll/tensor/worker`, for pages whose content security policy allows no worker
+   * from a string of the package (`worker-src` without `blob:`). In Node a `file:` URL.
+   */
+  readonly workerUrl?: URL | string;
+  /**
+   * `plain` for bits that do not depend on the processor; `relaxed` multiplies and adds in one rounding where the processor can; `auto`
+   * (the default) is relaxed where the engine has it.
+   */
+  readonly simd?: 'auto' | 'plain' | 'relaxed';
 }
 
-/** Tensors in WebAssembly memory, SIMD kernels on the calling thread. */
-export class CpuDevice extends Device implements CpuContext {
+const optionNames: readonly (keyof CpuDeviceOptions)[] = ['maxBytes', 'threads', 'workerUrl', 'simd'];
+
+/** Ends the workers of devices that were dropped without `dispose`. */
+const dropped = new FinalizationRegistry<Threads>((threads) => threads.dispose());
+
+/** Tensors in WebAssembly memory, SIMD kernels on the calling thread and on workers. */
+export class CpuDevice extends Device implements CpuContext, ProgramHost {
   readonly kind = 'cpu';
-  readonly description = 'cpu: WebAssembly SIMD, 1 thread';
-  #kernels: Kernels | null;
+  readonly threads: number;
+  /** @internal */
+  readonly mayWait: boolean;
+  readonly #why: string;
+  readonly #simd: 'plain' | 'relaxed';
+  #threads: Threads | null = null;
+  #raw: (Kernels & Jobs) | null;
   #memory: LinearMemory | null;
   readonly #scratch: { at: number; bytes: number }[] = [];
   /** Blocks of programs, which tensors do not give back. */
@@ -30,37 +57,82 @@ export class CpuDevice extends Device implements CpuContext {
   /** @internal Use `createCpuDevice`. */
   constructor(options: CpuDeviceOptions = {}) {
     super();
-    refuseUnknownOptions('createCpuDevice', options, ['maxBytes']);
-    const { maxBytes = 2 ** 32 } = options;
+    refuseUnknownOptions('createCpuDevice', options, optionNames);
+    const { maxBytes = 2 ** 32, threads, workerUrl, simd = 'auto' } = options;
     if (!(Number.isInteger(maxBytes) && maxBytes >= 1 << 20 && maxBytes <= 2 ** 32)) {
       throw new OptionError(`createCpuDevice: maxBytes must be a whole number from 1048576 to 4294967296; got ${maxBytes}`);
     }
+    if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 64)) {
+      throw new OptionError(`createCpuDevice: threads must be a whole number from 1 to 64; got ${threads}`);
+    }
+    if (simd !== 'auto' && simd !== 'plain' && simd !== 'relaxed') {
+      throw new OptionError(`createCpuDevice: simd must be auto, plain or relaxed; got ${simd}`);
+    }
     requireSimd();
-    this.#memory = new LinearMemory(maxBytes);
-    this.#kernels = instantiateKernels(this.#memory.memory);
+    const relaxed = hasRelaxedSimd();
+    if (simd === 'relaxed' && !relaxed) {
+      throw new UnsupportedError('createCpuDevice: this engine has no relaxed SIMD; leave out `simd`, or use Node >= 22 or Chrome >= 114');
+    }
+    this.#simd = simd === 'auto' ? (relaxed ? 'relaxed' : 'plain') : simd;
+    const platform = findPlatform();
+    const wanted = Math.min(64, threads ?? platform.cores);
+    this.threads = platform.obstacle === undefined ? wanted : 1;
+    this.mayWait = platform.mayWait;
+    this.#why = this.threads < wanted ? `1 thread, as ${platform.obstacle}` : '1 thread';
+    const shared = this.threads > 1;
+    const linear = new LinearMemory(maxBytes, shared);
+    const module = kernelModule(this.#simd, shared);
+    this.#memory = linear;
+    this.#raw = instantiateKernels(module, linear.memory);
+    if (shared) {
+      this.#threads = new Threads({ count: this.threads, module, memory: linear.memory, workerUrl }, platform, this.#raw);
+      dropped.register(this, this.#threads, this);
+    }
+  }
+
+  get description(): string {
+    return `cpu: WebAssembly ${this.#simd === 'relaxed' ? 'relaxed ' : ''}SIMD, ${this.#threads?.state ?? this.#why}`;
   }
 
   get kernels(): Kernels {
-    return this.#recorder?.kernels ?? this.#running;
+    return this.#recorder?.kernels ?? this.#threads?.kernels ?? this.jobs;
+  }
+
+  /** @internal The kernels themselves, also while recording. */
+  get jobs(): Kernels & Jobs {
+    if (this.#raw === null) throw new DisposedError('the cpu device was used after its dispose(); create another');
+    return this.#raw;
+  }
+
+  /** @internal */
+  get linear(): LinearMemory {
+    if (this.#memory === null) throw new DisposedError('the cpu device was used after its dispose(); create another');
+    return this.#memory;
   }
 
   record<R>(f: () => R): Program<R> {
-    const { kernels } = this;
+    const { linear } = this;
     this.tape?.refuseRecording();
     if (this.#recorder !== null) throw new UnrollError('record: a recording is open already; recordings do not nest');
-    const recorder = new Recorder(this.#linear, kernels);
+    const recorder = new Recorder(linear);
     this.#recorder = recorder;
     try {
       const outputs = tidy(this, f);
       forEachTensor(outputs, keep);
+      const program = new CpuProgram(this, recorder, outputs);
       for (const at of recorder.owned.keys()) this.#held.add(at);
-      return new CpuProgram(this, recorder, outputs);
+      return program;
     } catch (error) {
-      for (const [at, bytes] of recorder.owned) this.#linear.free(at, bytes);
+      for (const [at, bytes] of recorder.owned) this.linear.free(at, bytes);
       throw error;
     } finally {
       this.#recorder = null;
     }
+  }
+
+  /** @internal */
+  note(work: number): void {
+    this.#threads?.note(work);
   }
 
   /** @internal */
@@ -94,7 +166,7 @@ export class CpuDevice extends Device implements CpuContext {
   }
 
   integerAt(address: number, index: number): number {
-    return new Int32Array(this.#linear.memory.buffer, address, index + 1)[index]!;
+    return new Int32Array(this.linear.memory.buffer, address, index + 1)[index]!;
   }
 
   scratch(bytes: number): number {
@@ -106,7 +178,7 @@ export class CpuDevice extends Device implements CpuContext {
   integers(values: readonly number[]): number {
     const bytes = values.length * bytesPerValue;
     const at = this.#recorder?.constant(bytes) ?? this.scratch(bytes);
-    new Int32Array(this.#linear.memory.buffer, at, values.length).set(values);
+    new Int32Array(this.linear.memory.buffer, at, values.length).set(values);
     return at;
   }
 
@@ -119,13 +191,13 @@ export class CpuDevice extends Device implements CpuContext {
   }
 
   protected allocate(bytes: number): number {
-    return this.#recorder === null ? this.#linear.allocate(bytes) : this.#recorder.acquire(bytes);
+    return this.#recorder === null ? this.linear.allocate(bytes) : this.#recorder.acquire(bytes);
   }
 
   protected free(handle: unknown, bytes: number): void {
     const at = handle as number;
     if (this.#recorder?.owned.has(at)) this.#recorder.release(at, bytes);
-    else if (!this.#held.has(at)) this.#linear.free(at, bytes);
+    else if (!this.#held.has(at)) this.linear.free(at, bytes);
   }
 
   protected reservedBytes(): number {
@@ -143,11 +215,11 @@ export class CpuDevice extends Device implements CpuContext {
 
   protected uploadStored(storage: Storage, bytes: Uint8Array, dtype: StorageDType, size: number): void {
     this.#recorder?.fix(storage, true);
-    const { f16ToF32, bf16ToF32 } = this.#running;
+    const { f16ToF32, bf16ToF32 } = this.jobs;
     const at = storage.handle as number;
     // Halves wait in the upper half of the tensor's own memory, so that loading needs no room besides.
     const from = at + storage.bytes - bytes.byteLength;
-    new Uint8Array(this.#linear.memory.buffer, from, bytes.byteLength).set(bytes);
+    new Uint8Array(this.linear.memory.buffer, from, bytes.byteLength).set(bytes);
     if (dtype === 'f16') f16ToF32(from, at, size);
     else if (dtype === 'bf16') bf16ToF32(from, at, size);
   }
@@ -157,26 +229,20 @@ export class CpuDevice extends Device implements CpuContext {
   }
 
   protected destroy(): void {
+    if (this.#threads !== null) {
+      dropped.unregister(this);
+      this.#threads.dispose();
+    }
     // The kernels hold the memory too.
     this.#memory = null;
-    this.#kernels = null;
-  }
-
-  /** The kernels themselves, also while recording. */
-  get #running(): Kernels {
-    if (this.#kernels === null) throw new DisposedError('the cpu device was used after its dispose(); create another');
-    return this.#kernels;
-  }
-
-  get #linear(): LinearMemory {
-    if (this.#memory === null) throw new DisposedError('the cpu device was used after its dispose(); create another');
-    return this.#memory;
+    this.#raw = null;
+    this.#threads = null;
   }
 
   // Made anew at each use: growing the memory detaches older views.
   #values(storage: Storage, dtype: DType, length: number, offset = 0): HostData {
     const at = (storage.handle as number) + offset * bytesPerValue;
-    const buffer = this.#linear.memory.buffer;
+    const buffer = this.linear.memory.buffer;
     return dtype === 'i32' ? new Int32Array(buffer, at, length) : new Float32Array(buffer, at, length);
   }
 }

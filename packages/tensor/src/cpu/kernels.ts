@@ -1,5 +1,5 @@
 import { UnsupportedError } from '../errors.js';
-import { kernelBytes } from './kernels.generated.js';
+import { kernelSignatures, plainKernels, relaxedKernels } from './kernels.generated.js';
 
 type Args<N extends number, A extends number[] = []> = A['length'] extends N ? A : Args<N, [...A, number]>;
 type Kernel<N extends number, R = void> = (...args: Args<N>) => R;
@@ -17,7 +17,7 @@ export interface Kernels {
   readonly rmsNormGrad: Kernel<8>;
   readonly scatterAddRows: Kernel<6, number>;
   readonly siluMulGrad: Kernel<5>;
-  readonly gemm: Kernel<10>;
+  readonly gemm: Kernel<11>;
   readonly packRows: Kernel<7>;
   readonly matmul: Kernel<8>;
   readonly matvec: Kernel<7>;
@@ -38,6 +38,22 @@ export interface Kernels {
   readonly zero: Kernel<2>;
 }
 
+/** What shares calls among threads and runs lists of them: kernels/jobs.ts. */
+export interface Jobs {
+  readonly abandon: Kernel<1>;
+  readonly failed: Kernel<0>;
+  readonly fork: Kernel<5, number>;
+  readonly ready: Kernel<0, number>;
+  readonly run: Kernel<4, number>;
+  readonly serve: Kernel<3>;
+  readonly stop: Kernel<0>;
+}
+
+export type KernelName = keyof Kernels;
+
+/** Names of the kernels; the index is the number by which a kernel is called from memory. */
+export const kernelNames = Object.keys(kernelSignatures) as KernelName[];
+
 // (module (func (result v128) i32.const 0 i8x16.splat)): valid only where the engine has SIMD.
 const simdProbe = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11]);
 
@@ -55,6 +71,16 @@ export function requireSimd(webAssembly: Pick<typeof WebAssembly, 'validate'> | 
   }
 }
 
+// The same with three operands and f32x4.relaxed_madd.
+const relaxedProbe = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253,
+  133, 2, 11,
+]);
+
+export function hasRelaxedSimd(): boolean {
+  return WebAssembly.validate(relaxedProbe);
+}
+
 function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
   const raw = atob(text);
   const bytes = new Uint8Array(raw.length);
@@ -62,7 +88,30 @@ function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-export function instantiateKernels(memory: WebAssembly.Memory): Kernels {
-  const module = new WebAssembly.Module(decodeBase64(kernelBytes));
-  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels;
+// The end of the import of env.memory: name, kind memory, limits with a maximum.
+const memoryImport = [...'memory'].map((letter) => letter.charCodeAt(0)).concat(2, 1);
+
+/** A module that imports a memory of its own, turned into one that imports a shared memory. */
+function forSharedMemory(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const at = bytes.findIndex((_, i) => memoryImport.every((byte, j) => bytes[i + j] === byte));
+  bytes[at + memoryImport.length - 1] = 3;
+  return bytes;
+}
+
+const compiled = new Map<string, WebAssembly.Module>();
+
+/** The kernels' module; compiled once for all devices. */
+export function kernelModule(build: 'plain' | 'relaxed', shared: boolean): WebAssembly.Module {
+  const key = `${build} ${shared}`;
+  const known = compiled.get(key);
+  if (known !== undefined) return known;
+  const bytes = decodeBase64(build === 'relaxed' ? relaxedKernels : plainKernels);
+  const module = new WebAssembly.Module(shared ? forSharedMemory(bytes) : bytes);
+  compiled.set(key, module);
+  return module;
+}
+
+/** An instance of the kernels on a memory. */
+export function instantiateKernels(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels & Jobs {
+  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels & Jobs;
 }

@@ -2,6 +2,8 @@ import { OutOfMemoryError } from '../errors.js';
 
 const alignment = 64;
 const pageBytes = 65536;
+/** What lies below belongs to the threads' jobs (kernels/jobs.ts). Address 0 can thus mean "none" in kernel arguments. */
+export const firstAddress = 16384;
 const maxPages = 65536;
 
 /** Rounds a size up so that freed blocks fit later requests: 64-byte steps, above 1 KiB eight steps an octave (at most 12.5 % unused). */
@@ -26,15 +28,14 @@ export class LinearMemory {
   readonly maxBytes: number;
   readonly #free = new Map<number, number[]>();
   #regions: Block[] = [];
-  // Address 0 stays unused, so that it can mean "none" in kernel arguments.
-  #end = alignment;
+  #end = firstAddress;
 
   /** maxBytes is rounded down to whole pages of 64 KiB. Throws OutOfMemoryError. */
-  constructor(maxBytes: number = maxPages * pageBytes) {
+  constructor(maxBytes: number = maxPages * pageBytes, shared = false) {
     const maximum = Math.floor(maxBytes / pageBytes);
     this.maxBytes = maximum * pageBytes;
     try {
-      this.memory = new WebAssembly.Memory({ initial: 16, maximum });
+      this.memory = new WebAssembly.Memory({ initial: 16, maximum, shared });
     } catch (error) {
       throw new OutOfMemoryError(
         `cpu device: the system reserved no memory of at most ${this.maxBytes} bytes; create the device with a smaller maxBytes`,
@@ -102,7 +103,7 @@ export class LinearMemory {
     this.#merge();
     const at = this.#fromRegions(size) ?? this.#fromEnd(size, this.maxBytes);
     if (at !== undefined) return at;
-    const used = this.#end - alignment - this.#regions.reduce((sum, region) => sum + region.size, 0);
+    const used = this.#end - firstAddress - this.#regions.reduce((sum, region) => sum + region.size, 0);
     const refused = this.#end + size <= this.maxBytes ? `; the system gave ${this.reserved} and refused more` : '';
     throw new OutOfMemoryError(
       `cpu device: no room for ${bytes} bytes; ${used} of at most ${this.maxBytes} bytes are in use${refused}. Dispose tensors, lower the context or the batch, or use a smaller model`,

@@ -2,13 +2,13 @@ import { DisposedError, UnrollError } from '../errors.js';
 import { checkReplay, type Program, type ReplayValues } from '../program.js';
 import type { Storage, Tensor } from '../tensor.js';
 import { disposeTree } from '../tree.js';
-import type { Kernels } from './kernels.js';
+import { type Jobs, type KernelName, type Kernels, kernelNames } from './kernels.js';
 import { blockSize, type LinearMemory } from './memory.js';
-
-type AnyKernel = (...args: number[]) => number | undefined;
+import { pieceOf } from './splits.js';
+import { workerTrap, writeArguments } from './threads.js';
 
 interface Call {
-  readonly kernel: AnyKernel;
+  readonly name: KernelName;
   readonly args: readonly number[];
   /** What a result from 0 means. */
   error?: (place: number) => Error;
@@ -27,17 +27,15 @@ export class Recorder {
   readonly #constants = new Set<number>();
   readonly #free = new Map<number, number[]>();
 
-  constructor(linear: LinearMemory, kernels: Kernels) {
+  constructor(linear: LinearMemory) {
     this.#linear = linear;
-    this.kernels = Object.fromEntries(
-      Object.entries(kernels).map(([name, kernel]) => [
-        name,
-        (...args: number[]) => {
-          this.calls.push({ kernel, args });
-          return -1;
-        },
-      ]),
-    ) as unknown as Kernels;
+    const note = (name: KernelName) => {
+      return (...args: number[]) => {
+        this.calls.push({ name, args });
+        return -1;
+      };
+    };
+    this.kernels = Object.fromEntries(kernelNames.map((name) => [name, note(name)])) as unknown as Kernels;
   }
 
   acquire(bytes: number): number {
@@ -84,26 +82,53 @@ export class Recorder {
 
 /** What a program needs of its device. */
 export interface ProgramHost {
-  readonly kernels: Kernels;
-  at(tensor: Tensor): number;
+  /** Throws DisposedError when the device is gone. */
+  readonly jobs: Jobs & Kernels;
+  readonly linear: LinearMemory;
+  readonly threads: number;
+  readonly mayWait: boolean;
+  /** Says that work lies ahead, which may be shared. */
+  note(work: number): void;
+  /** Takes back blocks that were held for the program. */
   giveBack(owned: ReadonlyMap<number, number>): void;
 }
 
-/** A list of kernel calls at fixed addresses. */
+/** Words before the arguments of a call: its number, how many arguments, the size of a piece. */
+const headWords = 3;
+
+/** Kernel calls at fixed addresses, listed in memory: one call into WebAssembly runs them all. */
 export class CpuProgram<R> implements Program<R> {
   readonly outputs: R;
   readonly #host: ProgramHost;
   readonly #calls: readonly Call[];
   readonly #owned: ReadonlyMap<number, number>;
   readonly #outside: readonly Storage[];
+  /** Address of the list; in the word before it, the place of a bad value. */
+  readonly #list: number;
+  readonly #work: number;
   #disposed = false;
 
-  constructor(host: ProgramHost, { calls, owned, outside }: Recorder, outputs: R) {
+  constructor(host: ProgramHost, recorder: Recorder, outputs: R) {
+    const { calls, owned, outside } = recorder;
     this.#host = host;
     this.#calls = calls;
     this.#owned = owned;
     this.#outside = [...outside];
     this.outputs = outputs;
+    this.#list = recorder.constant(4 * calls.reduce((words, { args }) => words + headWords + args.length, 1)) + 4;
+    const view = new DataView(host.linear.memory.buffer);
+    let at = this.#list;
+    let total = 0;
+    for (const { name, args } of calls) {
+      const { piece, work } = pieceOf(name, args, host.threads);
+      total += work;
+      view.setInt32(at, kernelNames.indexOf(name), true);
+      view.setInt32(at + 4, args.length, true);
+      view.setInt32(at + 8, host.threads > 1 ? piece : 0, true);
+      writeArguments(view, at + 4 * headWords, name, args);
+      at += 4 * (headWords + args.length);
+    }
+    this.#work = total;
   }
 
   get dispatches(): number {
@@ -112,18 +137,23 @@ export class CpuProgram<R> implements Program<R> {
 
   replay(times = 1, values: readonly ReplayValues[] = []): void {
     if (this.#disposed) throw new DisposedError('program: replayed after its dispose(); record it again');
-    const { kernels } = this.#host;
+    const { jobs, mayWait } = this.#host;
     checkReplay(times, values);
     for (const storage of this.#outside) {
       if (storage.refs === 0) throw new DisposedError('program: a tensor that it uses was disposed; keep it until the program is disposed');
     }
-    const moves = values.map(({ into, rows }) => [this.#host.at(rows), this.#host.at(into), into.size * 4] as const);
+    this.#host.note(times * this.#work);
+    const moves = values.map(({ into, rows }) => [addressOf(rows), addressOf(into), into.size * 4] as const);
     for (let i = 0; i < times; i++) {
-      for (const [from, to, bytes] of moves) kernels.copyRuns(from + i * bytes, to, 1, bytes, 0, 0);
-      for (const { kernel, args, error } of this.#calls) {
-        const result = kernel.apply(undefined, args as number[]);
-        if (error !== undefined && result! >= 0) throw error(result!);
+      for (const [from, to, bytes] of moves) jobs.copyRuns(from + i * bytes, to, 1, bytes, 0, 0);
+      let stopped: number;
+      try {
+        stopped = jobs.run(this.#list, this.#calls.length, this.#list - 4, Number(mayWait));
+      } catch (error) {
+        jobs.abandon(Number(mayWait));
+        throw error;
       }
+      if (stopped >= 0) throw this.#errorAt(stopped);
     }
   }
 
@@ -137,4 +167,15 @@ export class CpuProgram<R> implements Program<R> {
   [Symbol.dispose](): void {
     this.dispose();
   }
+
+  #errorAt(call: number): Error {
+    const place = new DataView(this.#host.linear.memory.buffer).getInt32(this.#list - 4, true);
+    const { name, error } = this.#calls[call]!;
+    if (place < 0) return workerTrap();
+    return error?.(place) ?? new UnrollError(`${name}: a bad value at place ${place}`);
+  }
+}
+
+function addressOf(tensor: Tensor): number {
+  return tensor.storage.handle as number;
 }

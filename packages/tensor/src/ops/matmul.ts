@@ -55,12 +55,13 @@ const panelRows = 16;
 function packedMatmul(c: CpuContext, a: number, b: number, out: number, { batch, M, K, N, sharedB }: Plan, attrs: MatmulAttrs): void {
   const groups = Math.ceil(M / panelRows);
   const panels = c.scratch(groups * panelRows * Math.ceil(K / 4) * 16);
-  const scratch = c.scratch(65536 + 32 + (K > 1024 ? 256 * M + 512 : 0));
+  const own = 65536 + 64 + (K > 1024 ? 256 * M + 512 : 0);
+  const scratch = c.scratch(own * c.threads);
   for (let z = 0; z < batch; z++) {
     c.kernels.packRows(a + z * M * K * 4, panels, M, K, Number(attrs.transposeA), 0, groups);
     const from = b + (sharedB ? 0 : z * K * N * 4);
     const columns = Math.ceil(N / panelRows);
-    c.kernels.gemm(panels, from, out + z * M * N * 4, M, K, N, Number(attrs.transposeB), scratch, 0, columns);
+    c.kernels.gemm(panels, from, out + z * M * N * 4, M, K, N, Number(attrs.transposeB), scratch, own, 0, columns);
   }
 }
 

@@ -1,0 +1,34 @@
+import type { KernelName } from './kernels.js';
+
+/** How the range of a kernel's last two arguments may be cut. */
+interface Split {
+  /** Work of one unit, about one per multiply-add or value; a nanosecond is about ten. */
+  readonly work: (args: readonly number[]) => number;
+  /** Pieces have a multiple of this many units. */
+  readonly step: number;
+}
+
+const splits: Partial<Record<KernelName, Split>> = {
+  matvec: { work: ([, , , K]) => K!, step: 8 },
+  matmul: { work: ([, , , M, K]) => M! * K!, step: 4 },
+  gemm: { work: ([, , , M, K]) => 16 * M! * K!, step: 1 },
+  packRows: { work: ([, , , K]) => 32 * K!, step: 1 },
+};
+
+/** Below this, waking the others takes longer than the work. */
+const worthSharing = 1 << 16;
+/** More pieces than threads, so that a thread which came late or was interrupted keeps nobody waiting for long. */
+const piecesPerThread = 4;
+
+/** Units for each piece of a kernel call, 0 when it is better not shared; and its work. */
+export function pieceOf(name: KernelName, args: readonly number[], threads: number): { piece: number; work: number } {
+  const split = splits[name];
+  if (split === undefined) return { piece: 0, work: 0 };
+  const units = args[args.length - 1]! - args[args.length - 2]!;
+  const work = units * split.work(args);
+  if (work < worthSharing || units <= split.step) return { piece: 0, work };
+  const pieces = Math.min(threads * piecesPerThread, Math.ceil(work / (worthSharing / 4)));
+  return { piece: Math.ceil(units / pieces / split.step) * split.step, work };
+}
+
+export const splitNames = Object.keys(splits) as KernelName[];
