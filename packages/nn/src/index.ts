@@ -15,4 +15,13 @@ export {
   slotOf,
 } from './kv-policy.js';
 export { embedding, gatedMlp, linear, type Weight } from './layers.js';
-export { type KeyView, leftPaddedPositions, Pass, packedPass, uncachedPass } from './pass.js';
+export {
+  type AttendOptions,
+  type KeyView,
+  leftPaddedPositions,
+  Pass,
+  packedPass,
+  type RecordedOwner,
+  type RecordedRuns,
+  uncachedPass,
+} from './pass.js';

@@ -1,4 +1,5 @@
 import { type Device, gatherRows, OptionError, scatterRows, type Tensor, UnrollError } from '@unroll/tensor';
+import { Decoding } from './kv-decode.js';
 import {
   type CacheUse,
   checkPolicy,
@@ -10,7 +11,7 @@ import {
   slotOf,
 } from './kv-policy.js';
 import { KeyTable } from './kv-table.js';
-import { Pass } from './pass.js';
+import { type KeyView, Pass } from './pass.js';
 
 export interface KVCacheOptions {
   readonly device: Device;
@@ -70,6 +71,7 @@ export class KVCache {
   #capacity = 0;
   #keys: Tensor | null = null;
   #values: Tensor | null = null;
+  #decoding: Decoding | undefined;
   #disposed = false;
 
   constructor(options: KVCacheOptions) {
@@ -121,10 +123,34 @@ export class KVCache {
     const T = positions.length / batch;
     const tables = sequences.map((b) => this.#table(b));
     const lengths = tables.map((table, i) => table.lengthWith(positions.subarray(i * T, (i + 1) * T), this.contextLength));
+    const decoding = T === 1 ? this.#decode(positions, sequences, tables) : undefined;
     tables.forEach((table, i) => {
       table.length = lengths[i]!;
     });
-    return new Pass(this.device, batch, positions, (call, k, v, pass) => this.#store(call, k, v, pass, tables));
+    const store = (call: LayerCall, k: Tensor, v: Tensor, pass: Pass) => this.#store(call, k, v, pass, tables);
+    decoding?.begin(positions);
+    return new Pass(this.device, batch, positions, store, decoding && { runs: decoding });
+  }
+
+  /** The decoding that a pass over these tokens belongs to; undefined where they are not the next ones, or do not see what they write last. */
+  #decode(positions: Int32Array, sequences: readonly number[], tables: readonly KeyTable[]): Decoding | undefined {
+    const { lookup, compression } = this.policy;
+    if (lookup === 'always-last' && compression.kind === 'modulo' && compression.calls > this.layers.core) return undefined;
+    const known = this.#decoding !== undefined && sequences.join() === this.#decoding.sequences.join() ? this.#decoding : undefined;
+    const ahead = tables.map((table, i) => positions[i]! - table.length);
+    if (known?.at(positions) === true && ahead.every((steps) => steps === -1)) return known;
+    if (ahead.some((steps) => steps !== 0)) return undefined;
+    if (known === undefined) {
+      this.#decoding?.dispose();
+      const claim = (table: KeyTable, slot: number, position: number) => table.claim(slot, position, this.#own);
+      const pool = () => {
+        this.#reserve(this.#rows);
+        return { k: this.#keys!, v: this.#values! };
+      };
+      const { device, policy, layers } = this;
+      this.#decoding = new Decoding({ device, policy, layers, claim, pool }, [...sequences], tables);
+    }
+    return this.#decoding;
   }
 
   /** Says that tokens of sequence b from a position on are decoded, not part of a prompt: the policy `last-only` keeps less of them. */
@@ -270,6 +296,7 @@ export class KVCache {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#decoding?.dispose();
     this.#keys?.dispose();
     this.#values?.dispose();
   }
@@ -327,13 +354,7 @@ export class KVCache {
     return this.#newRow();
   };
 
-  #store(
-    call: LayerCall,
-    k: Tensor,
-    v: Tensor,
-    pass: Pass,
-    tables: readonly KeyTable[],
-  ): { k: Tensor; v: Tensor; keyRows: Int32Array; width: number } {
+  #store(call: LayerCall, k: Tensor, v: Tensor, pass: Pass, tables: readonly KeyTable[]): Omit<KeyView, 'visible'> {
     this.#alive();
     const loops = typeof call.loop === 'number' ? undefined : call.loop;
     const calls = tables.map((_, i) => ({ ...call, loop: loops === undefined ? (call.loop as number) : loops[i]! }));
@@ -359,7 +380,7 @@ export class KVCache {
     tables.forEach((table, b) => {
       table.read(slots[b]!, this.policy.lookup, call.part === 'core', keyRows.subarray(b * width, (b + 1) * width));
     });
-    return { k: this.#keys!, v: this.#values!, keyRows, width };
+    return { k: this.#keys!, v: this.#values!, keyRows: this.device.tensor(keyRows, [tables.length, width], { dtype: 'i32' }) };
   }
 
   #reserve(rows: number): void {

@@ -7,8 +7,16 @@ export class KeyTable {
   /** Tokens from this position on are decoded, those before it are the prompt. */
   decodeFrom = Number.POSITIVE_INFINITY;
   readonly #rows = new Map<number, Int32Array>();
+  #touched = 0;
 
   constructor(readonly layers: LayerCounts) {}
+
+  /** The least position whose rows changed since the last call. */
+  takeTouched(): number {
+    const touched = this.#touched;
+    this.#touched = Number.MAX_SAFE_INTEGER;
+    return touched;
+  }
 
   slots(): number[] {
     return [...this.#rows].filter(([, rows]) => rows.some((row) => row >= 0)).map(([slot]) => slot);
@@ -47,6 +55,7 @@ export class KeyTable {
 
   /** The row that a position writes in a slot: what `own` makes of the one that it has (-1 for none). */
   claim(slot: number, position: number, own: (row: number) => number): number {
+    this.#touched = Math.min(this.#touched, position);
     let rows = this.#rows.get(slot);
     if (rows === undefined || rows.length <= position) {
       const longer = new Int32Array(Math.max(16, 2 * position)).fill(-1);
@@ -58,12 +67,12 @@ export class KeyTable {
     return rows[position]!;
   }
 
-  /** Fills `out` with the rows that a query in `slot` reads of each position. Throws UnrollError when `own` misses one. */
-  read(slot: number, lookup: Lookup, core: boolean, out: Int32Array): void {
+  /** Fills `out` with the rows that a query in `slot` reads of each position from `from` on. Throws UnrollError when `own` misses one. */
+  read(slot: number, lookup: Lookup, core: boolean, out: Int32Array, from = 0): void {
     const own = this.#rows.get(slot);
     if (core && (lookup === 'latest' || lookup === 'always-last')) {
       const slots = this.#sameLayer(slot, lookup === 'latest' ? slot : Number.POSITIVE_INFINITY);
-      for (let p = 0; p < this.length; p++) {
+      for (let p = from; p < this.length; p++) {
         for (const rows of slots) {
           const row = rows[p] ?? -1;
           if (row >= 0) {
@@ -75,7 +84,7 @@ export class KeyTable {
       return;
     }
     const deepest = core && lookup === 'last-only' ? this.#sameLayer(slot, Number.POSITIVE_INFINITY) : [];
-    for (let p = 0; p < this.length; p++) {
+    for (let p = from; p < this.length; p++) {
       let row = own?.[p] ?? -1;
       for (let i = 0; row < 0 && i < deepest.length; i++) row = deepest[i]![p] ?? -1;
       if (row < 0 && !(core && lookup === 'skip')) {
@@ -90,6 +99,7 @@ export class KeyTable {
   /** Gives back the rows of the positions from `length` on. */
   truncate(length: number): number[] {
     if (length >= this.length) return [];
+    this.#touched = Math.min(this.#touched, length);
     const freed: number[] = [];
     for (const rows of this.#rows.values()) {
       for (let p = length; p < Math.min(this.length, rows.length); p++) {

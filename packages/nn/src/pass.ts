@@ -11,17 +11,54 @@ export interface KeyView {
   readonly visible: Tensor;
 }
 
-type Store = (call: LayerCall, k: Tensor, v: Tensor, pass: Pass) => { k: Tensor; v: Tensor; keyRows: Int32Array; width: number };
+/** What `decodeAttention` takes besides qkv and the pool. */
+export interface AttendOptions {
+  readonly heads: number;
+  readonly table: Tensor;
+  readonly bias?: Tensor | undefined;
+}
+
+/** Whose parts are recorded: another owner's are recorded anew. */
+export interface RecordedOwner {
+  /** Its blocks use `pass.attend`, never `pass.keys`. */
+  readonly attends: boolean;
+}
+
+/**
+ * Runs parts of a model as recorded programs. What `f` does may depend on the values of its inputs and of the pass's tensors, and on nothing
+ * else that changes from loop to loop or from token to token: neither `call.loop` nor `pass.positions`, which lie on the host.
+ */
+export interface RecordedRuns {
+  run(owner: RecordedOwner, part: 'prelude' | 'coda', inputs: readonly Tensor[], f: (pass: Pass, ...inputs: Tensor[]) => Tensor): Tensor;
+  /** Loops `from` to `to` - 1 of the core: f(e, state) each time. */
+  loop(
+    owner: RecordedOwner,
+    loops: { readonly from: number; readonly to: number },
+    e: Tensor,
+    state: Tensor,
+    f: (pass: Pass, e: Tensor, state: Tensor) => Tensor,
+  ): Tensor;
+}
+
+type Store = (call: LayerCall, k: Tensor, v: Tensor, pass: Pass) => Omit<KeyView, 'visible'>;
+
+/** What a pass for one new token of each sequence has of its cache: the programs to run, or, while they are recorded, the tensors that stay. */
+export type Lent =
+  | { readonly runs: RecordedRuns }
+  | {
+      readonly positions: Tensor<'i32'>;
+      readonly visible: Tensor<'i32'>;
+      readonly attend: (call: LayerCall, qkv: Tensor, options: AttendOptions) => Tensor;
+    };
 
 /**
  * One run of the model over T new tokens of B sequences: their positions and where their keys go. Every layer call of the run stores
- * its keys here and gets back what its queries may read. An owner of two small tensors: dispose it.
+ * its keys here and gets back what its queries may read. An owner of small tensors: dispose it.
  */
 export class Pass {
   readonly length: number;
-  /** (B, T) i32, -1 for padding. */
-  readonly positionTensor: Tensor<'i32'>;
-  readonly #visible: Tensor<'i32'>;
+  #positions: Tensor<'i32'> | undefined;
+  #visible: Tensor<'i32'> | undefined;
 
   /** @internal Use `KVCache.begin` or `uncachedPass`. */
   constructor(
@@ -30,30 +67,53 @@ export class Pass {
     /** (B, T) row by row, -1 for padding. */
     readonly positions: Int32Array,
     private readonly store: Store,
+    private readonly lent?: Lent,
   ) {
     this.length = positions.length / batch;
-    const shape = [batch, this.length];
-    this.positionTensor = device.tensor(positions, shape, { dtype: 'i32', memory: 'kv' });
-    this.#visible = device.tensor(
-      positions.map((position) => position + 1),
-      shape,
-      { dtype: 'i32', memory: 'kv' },
-    );
+  }
+
+  /** (B, T) i32, -1 for padding. */
+  get positionTensor(): Tensor<'i32'> {
+    if (this.lent !== undefined && 'positions' in this.lent) return this.lent.positions;
+    this.#positions ??= this.#tensor(this.positions);
+    return this.#positions;
   }
 
   /** Stores k and v (B, T, Hk, D) of a layer call and gives the keys that its queries read. */
   keys(call: LayerCall, k: Tensor, v: Tensor): KeyView {
-    const { keyRows, width, ...pool } = this.store(call, k, v, this);
-    return { ...pool, keyRows: this.device.tensor(keyRows, [this.batch, width], { dtype: 'i32' }), visible: this.#visible };
+    return { ...this.store(call, k, v, this), visible: this.#seen() };
+  }
+
+  /**
+   * Set where the whole of a layer call's attention is one operation: takes rows of queries, keys and values (B, 1, (H + 2 Hk) D), stores
+   * the keys, and gives (B, 1, H, D), as `decodeAttention` does.
+   */
+  get attend(): ((call: LayerCall, qkv: Tensor, options: AttendOptions) => Tensor) | undefined {
+    return this.lent !== undefined && 'attend' in this.lent ? this.lent.attend : undefined;
+  }
+
+  /** Set where the pass is for one new token of each sequence, while no gradient is taken: runs parts of the model as recorded programs. */
+  get runs(): RecordedRuns | undefined {
+    return this.lent !== undefined && 'runs' in this.lent && this.device.tape === null ? this.lent.runs : undefined;
   }
 
   dispose(): void {
-    this.positionTensor.dispose();
-    this.#visible.dispose();
+    this.#positions?.dispose();
+    this.#visible?.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  #seen(): Tensor<'i32'> {
+    if (this.lent !== undefined && 'visible' in this.lent) return this.lent.visible;
+    this.#visible ??= this.#tensor(this.positions.map((position) => position + 1));
+    return this.#visible;
+  }
+
+  #tensor(values: Int32Array): Tensor<'i32'> {
+    return this.device.tensor(values, [this.batch, this.length], { dtype: 'i32', memory: 'kv' });
   }
 }
 
@@ -67,7 +127,7 @@ export function uncachedPass(device: Device, batch: number, positions: Int32Arra
       if (position >= 0) keyRows[Math.floor(i / T) * width + position] = i;
     });
     const rows = [batch * T, ...k.shape.slice(2)];
-    return { k: reshape(k, rows), v: reshape(v, rows), keyRows, width };
+    return { k: reshape(k, rows), v: reshape(v, rows), keyRows: device.tensor(keyRows, [batch, width], { dtype: 'i32' }) };
   });
 }
 
@@ -86,7 +146,7 @@ export function packedPass(device: Device, lengths: readonly number[]): Pass {
   }
   return new Pass(device, N, positions, (_, k, v) => {
     const rows = [N, ...k.shape.slice(2)];
-    return { k: reshape(k, rows), v: reshape(v, rows), keyRows, width };
+    return { k: reshape(k, rows), v: reshape(v, rows), keyRows: device.tensor(keyRows, [N, width], { dtype: 'i32' }) };
   });
 }
 

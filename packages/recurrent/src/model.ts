@@ -1,8 +1,18 @@
-import { type CacheUse, embedding, gatedMlp, KVCache, type KVPolicy, type LayerCall, linear, type Pass } from '@unroll/nn';
+import {
+  type CacheUse,
+  embedding,
+  gatedMlp,
+  KVCache,
+  type KVPolicy,
+  type LayerCall,
+  linear,
+  type Pass,
+  type RecordedOwner,
+} from '@unroll/nn';
 import {
   add,
   attention,
-  concat,
+  concatMatmul,
   type Device,
   disposeTree,
   OptionError,
@@ -21,6 +31,7 @@ import {
   tidy,
 } from '@unroll/tensor';
 import { headDim, type RecurrentConfig } from './config.js';
+import { fusedBlocks } from './fused.js';
 import type { BlockParams, RecurrentParams } from './params.js';
 
 // The recurrent-depth model of Geiping et al. 2025 (arXiv 2502.05171) as its public checkpoint runs it:
@@ -38,11 +49,17 @@ export interface RecurrentParts {
   /** How a step sees the input: state and e (B, T, C) -> (B, T, C). */
   readonly inject: (model: RecurrentModel, state: Tensor, e: Tensor) => Tensor;
   readonly block: (model: RecurrentModel, params: BlockParams, x: Tensor, call: LayerCall, pass: Pass) => Tensor;
+  /**
+   * Whether decoding may record a step once and replay it for every loop and token (see `RecordedRuns` of @unroll/nn): the parts then must
+   * not depend on `call.loop`, `pass.positions` or other values of the host that change. True for the parts given here, false where one is
+   * replaced, unless said otherwise.
+   */
+  readonly recordable: boolean;
 }
 
 /** adapter([s ; e]), the state first. */
 export function concatInjection(model: RecurrentModel, state: Tensor, e: Tensor): Tensor {
-  return linear(model.params.transformer.adapter, concat([state, e], -1));
+  return concatMatmul(state, e, model.params.transformer.adapter.weight);
 }
 
 /** Causal self-attention of x (B, T, C) over what the pass may read, with q and k biases and rotary positions. */
@@ -78,13 +95,16 @@ export class RecurrentModel {
   readonly parts: RecurrentParts;
   /** (P, D/2, 2) cos and sin. */
   readonly rope: Tensor;
+  readonly #recorded: RecordedOwner;
 
   constructor(device: Device, config: RecurrentConfig, params: RecurrentParams, parts: Partial<RecurrentParts> = {}) {
-    refuseUnknownOptions('RecurrentModel', parts, ['inject', 'block']);
+    refuseUnknownOptions('RecurrentModel', parts, ['inject', 'block', 'recordable']);
     this.device = device;
     this.config = config;
     this.params = params;
-    this.parts = { inject: concatInjection, block: sandwichBlock, ...parts };
+    const recordable = parts.inject === undefined && parts.block === undefined;
+    this.parts = { inject: concatInjection, block: sandwichBlock, recordable, ...parts };
+    this.#recorded = { attends: this.parts.block === sandwichBlock };
     const { contextLength, ropeBase } = config;
     const D = headDim(config);
     this.rope = device.tensor(ropeTable(contextLength, D, ropeBase), [contextLength, D / 2, 2], { memory: 'weights' });
@@ -120,14 +140,12 @@ export class RecurrentModel {
   /** e (B, T, C) of tokens (B, T) i32. Throws RangeOpError for a token outside the vocabulary. */
   prelude(tokens: Tensor, pass: Pass): Tensor {
     this.#checkShape('prelude', tokens, [pass.batch, pass.length]);
-    const { wte, prelude } = this.params.transformer;
-    return tidy(this.device, () => {
-      let x: Tensor = embedding(wte, tokens, Math.sqrt(this.config.width));
-      prelude.forEach((params, layer) => {
-        x = this.parts.block(this, params, x, { part: 'prelude', loop: 0, layer }, pass);
+    const run = (pass: Pass, tokens: Tensor) =>
+      tidy(this.device, () => {
+        const { wte, prelude } = this.params.transformer;
+        return this.#blocks(prelude, embedding(wte, tokens, Math.sqrt(this.config.width)), { part: 'prelude', loop: 0 }, pass);
       });
-      return x;
-    });
+    return this.#runs(pass)?.run(this.#recorded, 'prelude', [tokens], run) ?? run(pass, tokens);
   }
 
   /**
@@ -164,14 +182,42 @@ export class RecurrentModel {
 
   /** s_{i+1} (B, T, C) of s_i and e; `loop` i counts from 0, one for all sequences or one for each. */
   step(e: Tensor, state: Tensor, loop: number | readonly number[], pass: Pass): Tensor {
+    if (typeof loop === 'number') return this.steps(e, state, { from: loop, to: loop + 1 }, pass);
     this.#checkShape('step: state', state, e.shape);
+    return this.#step(e, state, loop, pass);
+  }
+
+  /** s_to (B, T, C) of s_from: the recurrences `from` to `to` - 1, at least one. */
+  steps(e: Tensor, state: Tensor, loops: { readonly from: number; readonly to: number }, pass: Pass): Tensor {
+    this.#checkShape('step: state', state, e.shape);
+    if (!(loops.to > loops.from)) throw new OptionError(`steps: needs at least one loop; got ${loops.from} to ${loops.to}`);
+    const recorded = this.#runs(pass)?.loop(this.#recorded, loops, e, state, (pass, e, state) => this.#step(e, state, 0, pass));
+    if (recorded !== undefined) return recorded;
     return tidy(this.device, () => {
-      let x = this.parts.inject(this, state, e);
-      this.params.transformer.core_block.forEach((params, layer) => {
-        x = this.parts.block(this, params, x, { part: 'core', loop, layer }, pass);
-      });
+      let x = state;
+      for (let loop = loops.from; loop < loops.to; loop++) {
+        const next = this.#step(e, x, loop, pass);
+        if (x !== state) x.dispose();
+        x = next;
+      }
       return x;
     });
+  }
+
+  #step(e: Tensor, state: Tensor, loop: number | readonly number[], pass: Pass): Tensor {
+    return tidy(this.device, () =>
+      this.#blocks(this.params.transformer.core_block, this.parts.inject(this, state, e), { part: 'core', loop }, pass),
+    );
+  }
+
+  /** The blocks of a part, one after the other. */
+  #blocks(blocks: readonly BlockParams[], x: Tensor, call: Omit<LayerCall, 'layer'>, pass: Pass): Tensor {
+    if (pass.attend !== undefined && this.#recorded.attends) return fusedBlocks(this, blocks, x, call, pass.attend);
+    return blocks.reduce((state, params, layer) => this.parts.block(this, params, state, { ...call, layer }, pass), x);
+  }
+
+  #runs(pass: Pass): Pass['runs'] {
+    return this.parts.recordable ? pass.runs : undefined;
   }
 
   /** ln_f(s_r) (B, T, C): what enters the coda. */
@@ -182,15 +228,14 @@ export class RecurrentModel {
   /** Logits of s_r: (B, T, V), or (B, 1, V) of the last position alone. The coda runs over all positions, whose keys later tokens read. */
   readout(state: Tensor, pass: Pass, options: { readonly positions?: 'all' | 'last' } = {}): Tensor<'f32'> {
     refuseUnknownOptions('readout', options, ['positions']);
-    const { coda, wte } = this.params.transformer;
-    return tidy(this.device, () => {
-      let x: Tensor = this.normState(state);
-      coda.forEach((params, layer) => {
-        x = this.parts.block(this, params, x, { part: 'coda', loop: 0, layer }, pass);
+    const run = (pass: Pass, state: Tensor) =>
+      tidy(this.device, () => {
+        const { coda, wte } = this.params.transformer;
+        const x = this.#blocks(coda, this.normState(state), { part: 'coda', loop: 0 }, pass);
+        const read = options.positions === 'last' && pass.length > 1 ? slice(x, 1, pass.length - 1, pass.length) : x;
+        return linear(this.params.lm_head ?? wte, this.normState(read));
       });
-      const read = options.positions === 'last' ? slice(x, 1, pass.length - 1, pass.length) : x;
-      return linear(this.params.lm_head ?? wte, this.normState(read));
-    });
+    return (this.#runs(pass)?.run(this.#recorded, 'coda', [state], run) ?? run(pass, state)) as Tensor<'f32'>;
   }
 
   dispose(): void {

@@ -6,8 +6,10 @@ import type { Tensor } from './tensor.js';
 export interface ReplayValues {
   /** A tensor that the recorded operations read. */
   readonly into: Tensor;
-  /** Its values, one row for each repetition: (times, ...into.shape), of the same dtype. */
+  /** Its values, one row for each repetition: (times, ...into.shape), of the same dtype; more rows before and behind may be there. */
   readonly rows: Tensor;
+  /** The row of the first repetition; 0 when absent. */
+  readonly first?: number;
 }
 
 /**
@@ -33,10 +35,11 @@ export interface Program<R = unknown> {
 /** Throws OptionError or ShapeError, as `Program.replay` says. */
 export function checkReplay(times: number, values: readonly ReplayValues[]): void {
   if (!Number.isInteger(times) || times < 0) throw new OptionError(`program.replay: times must be a whole number from 0; got ${times}`);
-  for (const { into, rows } of values) {
-    if (rows.dtype !== into.dtype || rows.size < times * into.size || (into.size > 0 && rows.size % into.size !== 0)) {
+  for (const { into, rows, first = 0 } of values) {
+    if (!Number.isInteger(first) || first < 0) throw new OptionError(`program.replay: first must be a whole number from 0; got ${first}`);
+    if (rows.dtype !== into.dtype || rows.size < (first + times) * into.size || (into.size > 0 && rows.size % into.size !== 0)) {
       throw new ShapeError(
-        `program.replay: rows must be (${times}, ${into.shape.join(', ')}) ${into.dtype}, one row for each repetition; got ${rows.dtype}${showShape(rows.shape)}`,
+        `program.replay: rows must be (${first + times}, ${into.shape.join(', ')}) ${into.dtype}, one row for each repetition; got ${rows.dtype}${showShape(rows.shape)}`,
       );
     }
   }

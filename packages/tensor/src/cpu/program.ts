@@ -143,7 +143,9 @@ export class CpuProgram<R> implements Program<R> {
       if (storage.refs === 0) throw new DisposedError('program: a tensor that it uses was disposed; keep it until the program is disposed');
     }
     this.#host.note(times * this.#work);
-    const moves = values.map(({ into, rows }) => [addressOf(rows), addressOf(into), into.size * 4] as const);
+    const moves = values.map(
+      ({ into, rows, first = 0 }) => [addressOf(rows) + first * into.size * 4, addressOf(into), into.size * 4] as const,
+    );
     for (let i = 0; i < times; i++) {
       for (const [from, to, bytes] of moves) jobs.copyRuns(from + i * bytes, to, 1, bytes, 0, 0);
       let stopped: number;

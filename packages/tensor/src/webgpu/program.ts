@@ -134,7 +134,8 @@ export class GpuProgram<R = unknown> implements Program<R> {
     this.#check(times, values);
     for (let i = 0; i < times; i++) {
       if (encoder.pendingDispatches + this.dispatches > maxBatch) encoder.flush();
-      for (const { into, rows } of values) encoder.copyBetween(bufferOf(rows), i * into.size * 4, bufferOf(into), into.size * 4);
+      for (const { into, rows, first = 0 } of values)
+        encoder.copyBetween(bufferOf(rows), (first + i) * into.size * 4, bufferOf(into), into.size * 4);
       encoder.mark(this.#used, this.#written);
       for (let s = 0; s < this.#steps.length; s++) {
         const step = this.#steps[s]!;
