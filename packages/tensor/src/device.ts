@@ -1,6 +1,7 @@
 import { allocateHost, bytesPerValue, type DType, type HostData, type StorageDType, storageByteSize } from './dtype.js';
 import { DisposedError, DTypeError, OptionError, RangeOpError, refuseUnknownOptions, ShapeError, UnrollError } from './errors.js';
 import type { OpDef } from './op.js';
+import type { KernelTime } from './profile.js';
 import type { Program } from './program.js';
 import { ScopeStack } from './scope.js';
 import { checkShape, type Shape, showShape, sizeOf } from './shape.js';
@@ -64,6 +65,8 @@ export abstract class Device {
    * console.log(await state.data());
    */
   abstract record<R>(f: () => R): Program<R>;
+  /** Time by kernel of what `f` runs or enqueues, replays included. Throws what `f` throws, UnrollError when a profile is being taken already. */
+  abstract profile(f: () => unknown): Promise<KernelTime[]>;
   /** @internal Runs an operation whose arguments `infer` has checked. */
   abstract execute<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void;
 

@@ -55,6 +55,7 @@ export { scatterAddRows } from './ops/scatter-add.js';
 export { siluMul } from './ops/silu-mul.js';
 export { softmax } from './ops/softmax.js';
 export { topK } from './ops/top-k.js';
+export type { KernelTime } from './profile.js';
 export type { Program, ReplayValues } from './program.js';
 export { keep, tidy } from './scope.js';
 export { type Shape, showShape, sizeOf } from './shape.js';

@@ -1,8 +1,8 @@
 import { uncachedPass } from '@unroll/nn';
 import { forward, type RecurrentModel } from '@unroll/recurrent';
 import { generate } from '@unroll/sampler';
-import { affine, tidy } from '@unroll/tensor';
-import type { KernelTime, WebGPUDevice } from '@unroll/tensor/webgpu';
+import { affine, type KernelTime, tidy } from '@unroll/tensor';
+import type { WebGPUDevice } from '@unroll/tensor/webgpu';
 import { type Flags, readDepth, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
 import { EXIT, UsageError } from '../errors.js';

@@ -2,6 +2,7 @@ import { Device } from '../device.js';
 import { bytesPerValue, type DType, type HostData, type StorageDType, type TypedArrayOf } from '../dtype.js';
 import { DisposedError, OptionError, refuseUnknownOptions, UnrollError, UnsupportedError } from '../errors.js';
 import type { OpDef } from '../op.js';
+import type { KernelTime } from '../profile.js';
 import type { Program } from '../program.js';
 import { keep, tidy } from '../scope.js';
 import type { Storage, Tensor } from '../tensor.js';
@@ -10,6 +11,7 @@ import type { CpuContext } from './context.js';
 import { hasRelaxedSimd, instantiateKernels, type Jobs, type Kernels, kernelModule, requireSimd } from './kernels.js';
 import { LinearMemory } from './memory.js';
 import { findPlatform } from './platform.js';
+import { CpuProfiler } from './profile.js';
 import { CpuProgram, type ProgramHost, Recorder } from './program.js';
 import { Threads } from './threads.js';
 
@@ -53,6 +55,7 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
   /** Blocks of programs, which tensors do not give back. */
   readonly #held = new Set<number>();
   #recorder: Recorder | null = null;
+  #profiler: CpuProfiler | null = null;
 
   /** @internal Use `createCpuDevice`. */
   constructor(options: CpuDeviceOptions = {}) {
@@ -95,7 +98,7 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
   }
 
   get kernels(): Kernels {
-    return this.#recorder?.kernels ?? this.#threads?.kernels ?? this.jobs;
+    return this.#recorder?.kernels ?? this.#profiler?.kernels ?? this.#threads?.kernels ?? this.jobs;
   }
 
   /** @internal The kernels themselves, also while recording. */
@@ -128,6 +131,23 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
     } finally {
       this.#recorder = null;
     }
+  }
+
+  async profile(f: () => unknown): Promise<KernelTime[]> {
+    if (this.#profiler !== null) throw new UnrollError('device.profile: another profile is being taken; await it first');
+    const profiler = new CpuProfiler(this.kernels);
+    this.#profiler = profiler;
+    try {
+      await f();
+      return profiler.times();
+    } finally {
+      this.#profiler = null;
+    }
+  }
+
+  /** @internal */
+  get timed(): Kernels | null {
+    return this.#profiler?.kernels ?? null;
   }
 
   /** @internal */

@@ -87,6 +87,8 @@ export interface ProgramHost {
   readonly linear: LinearMemory;
   readonly threads: number;
   readonly mayWait: boolean;
+  /** Kernels that are timed, while a profile is taken. */
+  readonly timed: Kernels | null;
   /** Says that work lies ahead, which may be shared. */
   note(work: number): void;
   /** Takes back blocks that were held for the program. */
@@ -148,6 +150,10 @@ export class CpuProgram<R> implements Program<R> {
     );
     for (let i = 0; i < times; i++) {
       for (const [from, to, bytes] of moves) jobs.copyRuns(from + i * bytes, to, 1, bytes, 0, 0);
+      if (this.#host.timed !== null) {
+        this.#runEach(this.#host.timed);
+        continue;
+      }
       let stopped: number;
       try {
         stopped = jobs.run(this.#list, this.#calls.length, this.#list - 4, Number(mayWait));
@@ -168,6 +174,13 @@ export class CpuProgram<R> implements Program<R> {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  #runEach(kernels: Kernels): void {
+    for (const { name, args, error } of this.#calls) {
+      const place = (kernels[name] as unknown as (...args: readonly number[]) => number | undefined)(...args) ?? -1;
+      if (place >= 0) throw error?.(place) ?? new UnrollError(`${name}: a bad value at place ${place}`);
+    }
   }
 
   #errorAt(call: number): Error {

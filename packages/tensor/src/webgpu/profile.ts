@@ -1,12 +1,5 @@
+import type { KernelTime } from '../profile.js';
 import { type GpuBuffer, type GpuCommandEncoder, type GpuDevice, type GpuQuerySet, mapRead, usage } from './gpu.js';
-
-/** Time that the GPU spent in one kernel. */
-export interface KernelTime {
-  readonly kernel: string;
-  readonly dispatches: number;
-  /** Of all these dispatches together, by timestamps of the GPU; their resolution is the adapter's. */
-  readonly microseconds: number;
-}
 
 // The most that WebGPU allows in a query set; two a dispatch.
 const capacity = 4096;
