@@ -1,4 +1,4 @@
-import { loadTail, madd } from './math';
+import { hsum4, loadTail, madd } from './math';
 import { own } from './thread';
 
 // C (M, N) = A (M, K) . B (K, N), with both operands packed in panels that the inner loop reads from end to end, whatever their layout.
@@ -96,14 +96,6 @@ function packColumns(b: usize, dst: usize, K: i32, N: i32, n: i32, turned: i32, 
       }
     }
   }
-}
-
-/** The sums of the lanes of four accumulators, each in the order of `hsum`. */
-@inline
-function hsum4(s0: v128, s1: v128, s2: v128, s3: v128): v128 {
-  const w0 = f32x4.add(v128.shuffle<f32>(s0, s1, 0, 1, 4, 5), v128.shuffle<f32>(s0, s1, 2, 3, 6, 7));
-  const w1 = f32x4.add(v128.shuffle<f32>(s2, s3, 0, 1, 4, 5), v128.shuffle<f32>(s2, s3, 2, 3, 6, 7));
-  return f32x4.add(v128.shuffle<f32>(w0, w1, 0, 2, 4, 6), v128.shuffle<f32>(w0, w1, 1, 3, 5, 7));
 }
 
 /**

@@ -24,6 +24,14 @@ export function hsum(v: v128): f32 {
   return f32x4.extract_lane(w, 0) + f32x4.extract_lane(w, 1);
 }
 
+/** The sums of the lanes of four accumulators, each in the order of `hsum`. */
+@inline
+export function hsum4(s0: v128, s1: v128, s2: v128, s3: v128): v128 {
+  const w0 = f32x4.add(v128.shuffle<f32>(s0, s1, 0, 1, 4, 5), v128.shuffle<f32>(s0, s1, 2, 3, 6, 7));
+  const w1 = f32x4.add(v128.shuffle<f32>(s2, s3, 0, 1, 4, 5), v128.shuffle<f32>(s2, s3, 2, 3, 6, 7));
+  return f32x4.add(v128.shuffle<f32>(w0, w1, 0, 2, 4, 6), v128.shuffle<f32>(w0, w1, 1, 3, 5, 7));
+}
+
 @inline
 export function hmax(v: v128): f32 {
   const w = f32x4.max(v, v128.shuffle<f32>(v, v, 2, 3, 0, 1));

@@ -1,57 +1,96 @@
-import { hsum, loadTail, madd } from './math';
+import { hsum, hsum4, loadTail, madd } from './math';
 
-// C (M, N) = A (M, K) . B (N, K)^T, rows of A, B and C contiguous.
-// Every kernel here keeps one vector of partial sums per output, lane l summing k = l, l + 4, ... in order, and ends with `hsum`:
-// an output has the same bits whichever tile computes it, so GEMV, small batches and full GEMM agree.
+// C (M, N) = A (M, K) . B (N, K)^T, rows of A, B and C contiguous: for few rows, B is read where it lies.
+// Every kernel here keeps one vector of partial sums per output, lane l summing k = l, l + 4, ... in order, and ends with `hsum` or `hsum4`:
+// an output has the same bits whichever tile computes it, so GEMV, small batches and full GEMM (gemm.ts) agree.
+// The exits between the steps of unrolled loops keep the engine from loading all operands of the body first, more than there are registers.
 
+/** One row of A by eight rows of B. */
 @inline
-function rows1(a: usize, b: usize, c: usize, K: i32, N: i32, n0: i32, n1: i32): void {
+function row8(a: usize, b: usize, c: usize, K: i32): void {
   const rowBytes = (<usize>K) << 2;
-  const full = (<usize>(K & ~3)) << 2;
   const rem = K & 3;
-  let n = n0;
-  for (; n + 8 <= n1; n += 8) {
-    const b0 = b + <usize>n * rowBytes, b1 = b0 + rowBytes, b2 = b1 + rowBytes, b3 = b2 + rowBytes;
-    const b4 = b3 + rowBytes, b5 = b4 + rowBytes, b6 = b5 + rowBytes, b7 = b6 + rowBytes;
-    let s0 = f32x4.splat(0), s1 = f32x4.splat(0), s2 = f32x4.splat(0), s3 = f32x4.splat(0);
-    let s4 = f32x4.splat(0), s5 = f32x4.splat(0), s6 = f32x4.splat(0), s7 = f32x4.splat(0);
-    for (let k: usize = 0; k < full; k += 16) {
-      const x = v128.load(a + k);
-      s0 = madd(x, v128.load(b0 + k), s0);
-      s1 = madd(x, v128.load(b1 + k), s1);
-      s2 = madd(x, v128.load(b2 + k), s2);
-      s3 = madd(x, v128.load(b3 + k), s3);
-      s4 = madd(x, v128.load(b4 + k), s4);
-      s5 = madd(x, v128.load(b5 + k), s5);
-      s6 = madd(x, v128.load(b6 + k), s6);
-      s7 = madd(x, v128.load(b7 + k), s7);
-    }
-    if (rem) {
-      const x = loadTail(a + full, rem);
-      s0 = madd(x, loadTail(b0 + full, rem), s0);
-      s1 = madd(x, loadTail(b1 + full, rem), s1);
-      s2 = madd(x, loadTail(b2 + full, rem), s2);
-      s3 = madd(x, loadTail(b3 + full, rem), s3);
-      s4 = madd(x, loadTail(b4 + full, rem), s4);
-      s5 = madd(x, loadTail(b5 + full, rem), s5);
-      s6 = madd(x, loadTail(b6 + full, rem), s6);
-      s7 = madd(x, loadTail(b7 + full, rem), s7);
-    }
-    const o = c + ((<usize>n) << 2);
-    f32.store(o, hsum(s0));
-    f32.store(o + 4, hsum(s1));
-    f32.store(o + 8, hsum(s2));
-    f32.store(o + 12, hsum(s3));
-    f32.store(o + 16, hsum(s4));
-    f32.store(o + 20, hsum(s5));
-    f32.store(o + 24, hsum(s6));
-    f32.store(o + 28, hsum(s7));
+  let p = a;
+  const end = a + ((<usize>(K & ~3)) << 2), last = end - 16;
+  let b0 = b, b1 = b0 + rowBytes, b2 = b1 + rowBytes, b3 = b2 + rowBytes;
+  let b4 = b3 + rowBytes, b5 = b4 + rowBytes, b6 = b5 + rowBytes, b7 = b6 + rowBytes;
+  let s0 = f32x4.splat(0), s1 = f32x4.splat(0), s2 = f32x4.splat(0), s3 = f32x4.splat(0);
+  let s4 = f32x4.splat(0), s5 = f32x4.splat(0), s6 = f32x4.splat(0), s7 = f32x4.splat(0);
+  let x: v128;
+  if (p < last) {
+    do {
+      x = v128.load(p);
+      s0 = madd(x, v128.load(b0), s0);
+      s1 = madd(x, v128.load(b1), s1);
+      s2 = madd(x, v128.load(b2), s2);
+      s3 = madd(x, v128.load(b3), s3);
+      s4 = madd(x, v128.load(b4), s4);
+      s5 = madd(x, v128.load(b5), s5);
+      s6 = madd(x, v128.load(b6), s6);
+      s7 = madd(x, v128.load(b7), s7);
+      x = v128.load(p, 16);
+      s0 = madd(x, v128.load(b0, 16), s0);
+      s1 = madd(x, v128.load(b1, 16), s1);
+      s2 = madd(x, v128.load(b2, 16), s2);
+      s3 = madd(x, v128.load(b3, 16), s3);
+      s4 = madd(x, v128.load(b4, 16), s4);
+      s5 = madd(x, v128.load(b5, 16), s5);
+      s6 = madd(x, v128.load(b6, 16), s6);
+      s7 = madd(x, v128.load(b7, 16), s7);
+      p += 32;
+      b0 += 32;
+      b1 += 32;
+      b2 += 32;
+      b3 += 32;
+      b4 += 32;
+      b5 += 32;
+      b6 += 32;
+      b7 += 32;
+    } while (p < last);
   }
-  for (; n < n1; n++) {
-    const b0 = b + <usize>n * rowBytes;
+  if (p < end) {
+    x = v128.load(p);
+    s0 = madd(x, v128.load(b0), s0);
+    s1 = madd(x, v128.load(b1), s1);
+    s2 = madd(x, v128.load(b2), s2);
+    s3 = madd(x, v128.load(b3), s3);
+    s4 = madd(x, v128.load(b4), s4);
+    s5 = madd(x, v128.load(b5), s5);
+    s6 = madd(x, v128.load(b6), s6);
+    s7 = madd(x, v128.load(b7), s7);
+    b0 += 16;
+    b1 += 16;
+    b2 += 16;
+    b3 += 16;
+    b4 += 16;
+    b5 += 16;
+    b6 += 16;
+    b7 += 16;
+  }
+  if (rem) {
+    x = loadTail(end, rem);
+    s0 = madd(x, loadTail(b0, rem), s0);
+    s1 = madd(x, loadTail(b1, rem), s1);
+    s2 = madd(x, loadTail(b2, rem), s2);
+    s3 = madd(x, loadTail(b3, rem), s3);
+    s4 = madd(x, loadTail(b4, rem), s4);
+    s5 = madd(x, loadTail(b5, rem), s5);
+    s6 = madd(x, loadTail(b6, rem), s6);
+    s7 = madd(x, loadTail(b7, rem), s7);
+  }
+  v128.store(c, hsum4(s0, s1, s2, s3));
+  v128.store(c, hsum4(s4, s5, s6, s7), 16);
+}
+
+/** One row of A by the rows n0 to n1 of B, one by one. */
+@inline
+function rowSingles(a: usize, b: usize, c: usize, K: i32, n0: i32, n1: i32): void {
+  const full = (<usize>(K & ~3)) << 2;
+  for (let n = n0; n < n1; n++) {
+    const row = b + (((<usize>n) * (<usize>K)) << 2);
     let s = f32x4.splat(0);
-    for (let k: usize = 0; k < full; k += 16) s = madd(v128.load(a + k), v128.load(b0 + k), s);
-    if (rem) s = madd(loadTail(a + full, rem), loadTail(b0 + full, rem), s);
+    for (let k: usize = 0; k < full; k += 16) s = madd(v128.load(a + k), v128.load(row + k), s);
+    if (K & 3) s = madd(loadTail(a + full, K & 3), loadTail(row + full, K & 3), s);
     f32.store(c + ((<usize>n) << 2), hsum(s));
   }
 }
@@ -60,73 +99,102 @@ function rows1(a: usize, b: usize, c: usize, K: i32, N: i32, n0: i32, n1: i32): 
 @inline
 function tile2x4(a: usize, b: usize, c: usize, K: i32, N: i32): void {
   const rowBytes = (<usize>K) << 2;
-  const full = (<usize>(K & ~3)) << 2;
   const rem = K & 3;
-  const a1 = a + rowBytes, b1 = b + rowBytes, b2 = b1 + rowBytes, b3 = b2 + rowBytes;
+  let a0 = a, a1 = a + rowBytes, b0 = b, b1 = b0 + rowBytes, b2 = b1 + rowBytes, b3 = b2 + rowBytes;
+  const end = a + ((<usize>(K & ~3)) << 2), last = end - 16;
   let s00 = f32x4.splat(0), s01 = f32x4.splat(0), s02 = f32x4.splat(0), s03 = f32x4.splat(0);
   let s10 = f32x4.splat(0), s11 = f32x4.splat(0), s12 = f32x4.splat(0), s13 = f32x4.splat(0);
-  for (let k: usize = 0; k < full; k += 16) {
-    const x0 = v128.load(a + k), x1 = v128.load(a1 + k);
-    let y = v128.load(b + k);
+  let x0: v128, x1: v128, y: v128;
+  while (a0 < end) {
+    x0 = v128.load(a0);
+    x1 = v128.load(a1);
+    y = v128.load(b0);
     s00 = madd(x0, y, s00);
     s10 = madd(x1, y, s10);
-    y = v128.load(b1 + k);
+    y = v128.load(b1);
     s01 = madd(x0, y, s01);
     s11 = madd(x1, y, s11);
-    y = v128.load(b2 + k);
+    y = v128.load(b2);
     s02 = madd(x0, y, s02);
     s12 = madd(x1, y, s12);
-    y = v128.load(b3 + k);
+    y = v128.load(b3);
     s03 = madd(x0, y, s03);
     s13 = madd(x1, y, s13);
+    if (a0 == last) {
+      a0 += 16;
+      a1 += 16;
+      b0 += 16;
+      b1 += 16;
+      b2 += 16;
+      b3 += 16;
+      break;
+    }
+    x0 = v128.load(a0, 16);
+    x1 = v128.load(a1, 16);
+    y = v128.load(b0, 16);
+    s00 = madd(x0, y, s00);
+    s10 = madd(x1, y, s10);
+    y = v128.load(b1, 16);
+    s01 = madd(x0, y, s01);
+    s11 = madd(x1, y, s11);
+    y = v128.load(b2, 16);
+    s02 = madd(x0, y, s02);
+    s12 = madd(x1, y, s12);
+    y = v128.load(b3, 16);
+    s03 = madd(x0, y, s03);
+    s13 = madd(x1, y, s13);
+    a0 += 32;
+    a1 += 32;
+    b0 += 32;
+    b1 += 32;
+    b2 += 32;
+    b3 += 32;
   }
   if (rem) {
-    const x0 = loadTail(a + full, rem), x1 = loadTail(a1 + full, rem);
-    let y = loadTail(b + full, rem);
+    x0 = loadTail(a0, rem);
+    x1 = loadTail(a1, rem);
+    y = loadTail(b0, rem);
     s00 = madd(x0, y, s00);
     s10 = madd(x1, y, s10);
-    y = loadTail(b1 + full, rem);
+    y = loadTail(b1, rem);
     s01 = madd(x0, y, s01);
     s11 = madd(x1, y, s11);
-    y = loadTail(b2 + full, rem);
+    y = loadTail(b2, rem);
     s02 = madd(x0, y, s02);
     s12 = madd(x1, y, s12);
-    y = loadTail(b3 + full, rem);
+    y = loadTail(b3, rem);
     s03 = madd(x0, y, s03);
     s13 = madd(x1, y, s13);
   }
-  f32.store(c, hsum(s00));
-  f32.store(c + 4, hsum(s01));
-  f32.store(c + 8, hsum(s02));
-  f32.store(c + 12, hsum(s03));
-  const d = c + ((<usize>N) << 2);
-  f32.store(d, hsum(s10));
-  f32.store(d + 4, hsum(s11));
-  f32.store(d + 8, hsum(s12));
-  f32.store(d + 12, hsum(s13));
+  v128.store(c, hsum4(s00, s01, s02, s03));
+  v128.store(c + ((<usize>N) << 2), hsum4(s10, s11, s12, s13));
 }
 
 /** One row of A against the rows n0 to n1 of B. */
 export function matvec(a: usize, b: usize, c: usize, K: i32, N: i32, n0: i32, n1: i32): void {
-  rows1(a, b, c, K, N, n0, n1);
+  const rowBytes = (<usize>K) << 2;
+  let n = n0;
+  for (; n + 8 <= n1; n += 8) row8(a, b + <usize>n * rowBytes, c + ((<usize>n) << 2), K);
+  rowSingles(a, b, c, K, n, n1);
 }
 
-/** All M rows of A against the rows n0 to n1 of B: the range is what a thread takes. */
+/** All M rows of A against the rows n0 to n1 of B. */
 export function matmul(a: usize, b: usize, c: usize, M: i32, K: i32, N: i32, n0: i32, n1: i32): void {
   const rowA = (<usize>K) << 2;
   const rowC = (<usize>N) << 2;
   const pairs = M & ~1;
   let n = n0;
-  if (pairs) {
-    // Four rows of B stay in the first-level cache while A passes by.
-    for (; n + 4 <= n1; n += 4) {
-      for (let m = 0; m < pairs; m += 2) {
-        tile2x4(a + <usize>m * rowA, b + <usize>n * rowA, c + <usize>m * rowC + ((<usize>n) << 2), K, N);
-      }
+  // Eight rows of B are read from memory once, while A passes by.
+  for (; n + 8 <= n1; n += 8) {
+    const rows = b + <usize>n * rowA;
+    const to = c + ((<usize>n) << 2);
+    for (let m = 0; m < pairs; m += 2) {
+      tile2x4(a + <usize>m * rowA, rows, to + <usize>m * rowC, K, N);
+      tile2x4(a + <usize>m * rowA, rows + 4 * rowA, to + <usize>m * rowC + 16, K, N);
     }
-    if (n < n1) for (let m = 0; m < pairs; m++) rows1(a + <usize>m * rowA, b, c + <usize>m * rowC, K, N, n, n1);
+    if (M & 1) row8(a + <usize>pairs * rowA, rows, to + <usize>pairs * rowC, K);
   }
-  if (M & 1) rows1(a + <usize>pairs * rowA, b, c + <usize>pairs * rowC, K, N, n0, n1);
+  for (let m = 0; m < M; m++) rowSingles(a + <usize>m * rowA, b, c + <usize>m * rowC, K, n, n1);
 }
 
 /** dst (cols, rows) = src (rows, cols) transposed, in 4 x 4 blocks. */

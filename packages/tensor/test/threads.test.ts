@@ -68,14 +68,16 @@ describe('threads', () => {
     x.dispose();
   });
 
-  it('hand on the trap of a kernel, and go on', () => {
+  it('hand on the trap of a kernel, and go on', async () => {
     const device = two;
     const [K, N] = [512, 4096];
     // The last rows lie beyond the memory.
     const from = device.linear.reserved - 4 * K * (N - 64);
     const run = () => device.kernels.matvec(16384, from, 16384, K, N, 0, N);
     const seen = new Set<string>();
-    for (let i = 0; i < 300 && seen.size < 2; i++) {
+    for (let i = 0; i < 3000 && !seen.has('worker'); i++) {
+      // Other programs may keep the worker from its processor.
+      if (i % 20 === 19) await new Promise((resolve) => setTimeout(resolve, 1));
       try {
         run();
         seen.add('none');

@@ -10,7 +10,7 @@ interface Split {
 
 const splits: Partial<Record<KernelName, Split>> = {
   matvec: { work: ([, , , K]) => K!, step: 8 },
-  matmul: { work: ([, , , M, K]) => M! * K!, step: 4 },
+  matmul: { work: ([, , , M, K]) => M! * K!, step: 8 },
   gemm: { work: ([, , , M, K]) => 16 * M! * K!, step: 1 },
   packRows: { work: ([, , , K]) => 32 * K!, step: 1 },
 };

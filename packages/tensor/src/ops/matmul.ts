@@ -47,8 +47,9 @@ function plan(a: Spec, b: Spec, { transposeA, transposeB }: MatmulAttrs): Plan {
   return { batch, M, K, N, sharedB };
 }
 
-/** From this many rows on, packing both operands costs less than it gains. */
+/** Packing both operands costs less than it gains from this many rows on, where rows are so long that few of them fit the first-level cache. */
 const packedRows = 16;
+const packedLength = 512;
 const panelRows = 16;
 
 /** Panels of all rows, each product on its own: see kernels/gemm.ts. */
@@ -68,7 +69,8 @@ function packedMatmul(c: CpuContext, a: number, b: number, out: number, { batch,
 /** c (M, N) = a (M, K) times the rows of b (N, K), all by address. */
 export function multiplyRows(c: CpuContext, a: number, b: number, out: number, M: number, K: number, N: number): void {
   if (K === 0) c.kernels.zero(out, M * N * 4);
-  else if (M >= packedRows) packedMatmul(c, a, b, out, { batch: 1, M, K, N, sharedB: true }, { transposeA: false, transposeB: true });
+  else if (M >= packedRows && K > packedLength)
+    packedMatmul(c, a, b, out, { batch: 1, M, K, N, sharedB: true }, { transposeA: false, transposeB: true });
   else if (M === 1) c.kernels.matvec(a, b, out, K, N, 0, N);
   else c.kernels.matmul(a, b, out, M, K, N, 0, N);
 }
@@ -113,7 +115,7 @@ export const matmulOp = defineOp<MatmulAttrs>({
     if (out!.size === 0) return;
     if (K === 0) return c.kernels.zero(c.at(out!), out!.size * 4);
     // One row reads the same in both layouts of a.
-    if (M >= packedRows || !attrs.transposeB || (attrs.transposeA && M > 1))
+    if ((M >= packedRows && K > packedLength) || !attrs.transposeB || (attrs.transposeA && M > 1))
       return packedMatmul(c, c.at(a!), c.at(b!), c.at(out!), shape, attrs);
     for (let z = 0; z < batch; z++) {
       const rows = c.at(a!) + z * M * K * 4;
