@@ -4,7 +4,7 @@ import type { Tensor } from './tensor.js';
 
 /** Values that change from one repetition to the next. */
 export interface ReplayValues {
-  /** A tensor that the recorded operations read. */
+  /** A tensor that the recorded operations read. What it holds afterwards is open: a device may read the rows where they lie. */
   readonly into: Tensor;
   /** Its values, one row for each repetition: (times, ...into.shape), of the same dtype; more rows before and behind may be there. */
   readonly rows: Tensor;

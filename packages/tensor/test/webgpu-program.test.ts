@@ -32,7 +32,8 @@ describe('a recorded program', () => {
     const after = device.stats();
     expect(after.submits - before.submits).toBe(1);
     expect(after.dispatches - before.dispatches).toBe(7 * program.dispatches);
-    expect(program.dispatches).toBe(4);
+    // matmul, add and rmsNorm, which writes to s at once.
+    expect(program.dispatches).toBe(3);
     program.dispose();
   });
 

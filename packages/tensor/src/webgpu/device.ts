@@ -15,8 +15,9 @@ import { type Fault, type GpuDispatch, type Operand, Scratch } from './kernel.js
 import { Pipelines } from './pipelines.js';
 import { BufferPool, type PooledBuffer } from './pool.js';
 import { Profiler } from './profile.js';
-import { GpuProgram, Recorder } from './program.js';
+import { GpuProgram } from './program.js';
 import { faultBytes, Readback } from './readback.js';
+import { type RecordedCall, Recorder } from './recorder.js';
 import { selfTestSubgroups } from './self-test.js';
 import type { GpuTraits } from './traits.js';
 import { uploadChunks, uploadHalves } from './upload.js';
@@ -174,8 +175,9 @@ export class WebGPUDevice extends Device {
     this.#alive();
     const what = () => `${op.name} ${inputs.map((input) => `${input.dtype}${showShape(input.shape)}`).join(' ')}`;
     const scratch = new Map<Scratch, PooledBuffer>();
+    const call = { op: op.name, outputs: outputs.map((output) => output.storage.handle as PooledBuffer) };
     try {
-      for (const dispatch of op.wgsl(inputs, attrs, outputs, this.traits)) this.#dispatch(dispatch, scratch, what);
+      for (const dispatch of op.wgsl(inputs, attrs, outputs, this.traits)) this.#dispatch(dispatch, scratch, what, call);
     } finally {
       for (const buffer of scratch.values()) this.free(buffer);
     }
@@ -193,7 +195,14 @@ export class WebGPUDevice extends Device {
       for (const of of recorder.owned) of.owned = true;
       const { device: gpu } = this.#chosen;
       return new GpuProgram(
-        { gpu, encoder: this.#encoder, failures: this.#failures, pool: this.#pool, alive: () => this.#alive() },
+        {
+          gpu,
+          encoder: this.#encoder,
+          failures: this.#failures,
+          pool: this.#pool,
+          offsetAlignment: this.traits.offsetAlignment,
+          alive: () => this.#alive(),
+        },
         recorder,
         outputs,
       );
@@ -206,7 +215,7 @@ export class WebGPUDevice extends Device {
     }
   }
 
-  #dispatch(dispatch: GpuDispatch, scratch: Map<Scratch, PooledBuffer>, what: () => string): void {
+  #dispatch(dispatch: GpuDispatch, scratch: Map<Scratch, PooledBuffer>, what: () => string, call: RecordedCall): void {
     const [x, y, z] = dispatch.groups;
     if (x * y * z === 0) return;
     const pipeline = this.#pipelines.of(dispatch.kernel, what);
@@ -214,7 +223,7 @@ export class WebGPUDevice extends Device {
     for (let i = 0; i < dispatch.bind.length; i++) bindings.push(this.#binding(dispatch.bind[i]!, scratch, what));
     const site = dispatch.fault === undefined ? 0 : this.#site(dispatch.fault);
     if (this.#recorder !== null) {
-      this.#recorder.steps.push({ pipeline, bindings, params: dispatch.params, site, groups: dispatch.groups, what });
+      this.#recorder.steps.push({ pipeline, bindings, params: dispatch.params, site, groups: dispatch.groups, what, call });
       return;
     }
     const group = this.#encoder.group(pipeline, bindings, this.#encoder.uniforms, what);

@@ -81,6 +81,7 @@ export class Encoder {
   #current: Pipeline | null = null;
   #slot = 0;
   #stagedBytes = 0;
+  #retired: GpuBuffer[] = [];
 
   constructor(
     readonly device: GpuDevice,
@@ -226,6 +227,12 @@ export class Encoder {
     this.#pass = null;
   }
 
+  /** Destroys a buffer that the open batch may name, once that is submitted. */
+  retire(buffer: GpuBuffer): void {
+    if (this.#encoder === null) buffer.destroy();
+    else this.#retired.push(buffer);
+  }
+
   /** Submits the batch, if it holds anything, and begins the next. */
   flush(): void {
     const encoder = this.#encoder;
@@ -249,6 +256,8 @@ export class Encoder {
     this.pendingDispatches = 0;
     this.submits++;
     this.batch++;
+    for (const buffer of this.#retired) buffer.destroy();
+    this.#retired = [];
   }
 
   destroy(): void {

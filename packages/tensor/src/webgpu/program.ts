@@ -1,67 +1,12 @@
-import { DisposedError, UnrollError } from '../errors.js';
+import { DisposedError } from '../errors.js';
 import { checkReplay, type Program, type ReplayValues } from '../program.js';
-import type { Storage, Tensor } from '../tensor.js';
-import { disposeTree } from '../tree.js';
-import { type Binding, type Command, type Encoder, packParams, Words } from './encoder.js';
+import type { Tensor } from '../tensor.js';
+import { disposeTree, forEachTensor } from '../tree.js';
+import { type Command, type Encoder, packParams, Words } from './encoder.js';
 import type { Failures } from './failures.js';
 import { type GpuBuffer, type GpuDevice, usage } from './gpu.js';
-import type { Pipeline } from './pipelines.js';
 import type { BufferPool, PooledBuffer } from './pool.js';
-
-type Step =
-  | { readonly clear: PooledBuffer; readonly bytes: number }
-  | {
-      readonly pipeline: Pipeline;
-      readonly bindings: readonly Binding[];
-      readonly params: Readonly<Record<string, number>>;
-      readonly site: number;
-      readonly groups: readonly [number, number, number];
-      readonly what: () => string;
-    };
-
-/** What the device collects while it records. Memory that is freed meanwhile serves later steps of the same recording and nothing else. */
-export class Recorder {
-  readonly steps: Step[] = [];
-  readonly owned = new Set<PooledBuffer>();
-  readonly #constants = new Set<PooledBuffer>();
-  readonly #free = new Map<number, PooledBuffer[]>();
-
-  constructor(readonly pool: BufferPool) {}
-
-  acquire(bytes: number, label: string): PooledBuffer {
-    const waiting = this.#free.get(this.pool.sizeClass(bytes));
-    const reused = waiting?.pop();
-    if (reused !== undefined) return reused;
-    const fresh = this.pool.acquire(bytes, label);
-    this.owned.add(fresh);
-    return fresh;
-  }
-
-  release(of: PooledBuffer): void {
-    // A constant was written once, by the host: every repetition finds it there.
-    if (this.#constants.has(of)) return;
-    const waiting = this.#free.get(of.size);
-    if (waiting === undefined) this.#free.set(of.size, [of]);
-    else waiting.push(of);
-  }
-
-  /**
-   * A buffer that the host may fill once while recording, for all repetitions: one that no step writes, in place of the storage's own.
-   * Throws UnrollError for memory from before the recording and for parts of a tensor.
-   */
-  constant(storage: Storage, whole: boolean): PooledBuffer {
-    const before = storage.handle as PooledBuffer;
-    if (!this.owned.has(before) || !whole) {
-      throw new UnrollError('record: a tensor is written by the host while recording; write to it before, or between replays');
-    }
-    const fresh = this.pool.acquire(storage.bytes, 'constant of a program');
-    this.owned.add(fresh);
-    this.#constants.add(fresh);
-    this.release(before);
-    (storage as { handle: unknown }).handle = fresh;
-    return fresh;
-  }
-}
+import { type ClearStep, type DispatchStep, type Recorder, withoutCopies } from './recorder.js';
 
 /** What a program needs of its device. */
 export interface ProgramHost {
@@ -69,6 +14,7 @@ export interface ProgramHost {
   readonly encoder: Encoder;
   readonly failures: Failures;
   readonly pool: BufferPool;
+  readonly offsetAlignment: number;
   alive(): void;
 }
 
@@ -81,11 +27,14 @@ export class GpuProgram<R = unknown> implements Program<R> {
   readonly dispatches: number;
   readonly #host: ProgramHost;
   readonly #owned: ReadonlySet<PooledBuffer>;
-  readonly #steps: readonly (Command | { readonly clear: PooledBuffer; readonly bytes: number })[];
+  readonly #recorded: readonly (DispatchStep | ClearStep)[];
+  readonly #steps: readonly (Command | ClearStep)[];
   readonly #uniforms: GpuBuffer;
   readonly #offsets: readonly number[][];
   readonly #used: readonly PooledBuffer[];
   readonly #written: readonly PooledBuffer[];
+  /** For rows that are read where they lie: by buffers and row, the steps with their bindings there. */
+  readonly #atRows = new Map<string, ReadonlyMap<number, Command>>();
   #disposed = false;
 
   /** @internal Use `device.record`. */
@@ -97,16 +46,20 @@ export class GpuProgram<R = unknown> implements Program<R> {
     this.#host = host;
     this.#owned = recorder.owned;
     const { slotBytes } = host.encoder;
-    const words = new Words(Math.max(1, recorder.steps.length) * slotBytes);
+    const kept = new Set<PooledBuffer>();
+    forEachTensor(outputs, (output) => kept.add(bufferOf(output)));
+    const steps = withoutCopies(recorder.steps, recorder.owned, kept);
+    this.#recorded = steps;
+    const words = new Words(Math.max(1, steps.length) * slotBytes);
     this.#uniforms = host.gpu.createBuffer({
       label: 'unroll program parameters',
       size: words.u32.byteLength,
       usage: usage.uniform | usage.copyDst,
     });
-    this.#offsets = recorder.steps.map((_, i) => [i * slotBytes]);
+    this.#offsets = steps.map((_, i) => [i * slotBytes]);
     const used = new Set<PooledBuffer>();
     const written = new Set<PooledBuffer>();
-    this.#steps = recorder.steps.map((step, i) => {
+    this.#steps = steps.map((step, i) => {
       if ('clear' in step) {
         used.add(step.clear);
         written.add(step.clear);
@@ -132,17 +85,47 @@ export class GpuProgram<R = unknown> implements Program<R> {
   replay(times = 1, values: readonly ReplayValues[] = []): void {
     const { encoder } = this.#host;
     this.#check(times, values);
+    const copied = values.filter((one) => !this.#readsInPlace(one));
+    const placed = values.filter((one) => !copied.includes(one));
     for (let i = 0; i < times; i++) {
       if (encoder.pendingDispatches + this.dispatches > maxBatch) encoder.flush();
-      for (const { into, rows, first = 0 } of values)
+      for (const { into, rows, first = 0 } of copied)
         encoder.copyBetween(bufferOf(rows), (first + i) * into.size * 4, bufferOf(into), into.size * 4);
       encoder.mark(this.#used, this.#written);
+      const moved = placed.map((one) => this.#atRow(one, (one.first ?? 0) + i));
       for (let s = 0; s < this.#steps.length; s++) {
-        const step = this.#steps[s]!;
+        let step = this.#steps[s]!;
+        for (const commands of moved) step = commands.get(s) ?? step;
         if ('clear' in step) encoder.clear(step.clear, step.bytes);
         else encoder.run(step, this.#offsets[s]!);
       }
     }
+  }
+
+  /** Whether steps may read rows where they lie: a copy would end the pass at every repetition. */
+  #readsInPlace({ into, rows }: ReplayValues): boolean {
+    const aligned = (into.size * 4) % this.#host.offsetAlignment === 0;
+    const written = this.#written.includes(bufferOf(into)) || this.#written.includes(bufferOf(rows));
+    return aligned && !written && rows.size > into.size;
+  }
+
+  #atRow({ into, rows }: ReplayValues, row: number): ReadonlyMap<number, Command> {
+    const [from, to] = [bufferOf(rows), bufferOf(into)];
+    this.#host.encoder.mark([from], []);
+    const key = `${to.id} ${from.id} ${row}`;
+    const known = this.#atRows.get(key);
+    if (known !== undefined) return known;
+    const commands = new Map<number, Command>();
+    this.#recorded.forEach((step, s) => {
+      if ('clear' in step || step.bindings.every(({ of }) => of !== to)) return;
+      const bindings = step.bindings.map((binding) =>
+        binding.of === to ? { of: from, offset: row * into.size * 4, size: into.size * 4 } : binding,
+      );
+      const group = this.#host.encoder.group(step.pipeline, bindings, this.#uniforms, step.what);
+      commands.set(s, { ...(this.#steps[s] as Command), bindings, group });
+    });
+    this.#atRows.set(key, commands);
+    return commands;
   }
 
   dispose(): void {
@@ -150,9 +133,7 @@ export class GpuProgram<R = unknown> implements Program<R> {
     this.#disposed = true;
     disposeTree(this.outputs);
     const { encoder, pool } = this.#host;
-    // What is enqueued may still name the parameters.
-    encoder.flush();
-    this.#uniforms.destroy();
+    encoder.retire(this.#uniforms);
     for (const of of this.#owned) {
       of.owned = false;
       pool.release(of);

@@ -1,4 +1,16 @@
-import { add, assign, type Device, DisposedError, matmul, rmsNorm, ShapeError, scatterRows, UnrollError } from '@unroll/tensor';
+import {
+  add,
+  assign,
+  concat,
+  type Device,
+  DisposedError,
+  gatherRows,
+  matmul,
+  rmsNorm,
+  ShapeError,
+  scatterRows,
+  UnrollError,
+} from '@unroll/tensor';
 import { expect, it } from 'vitest';
 
 const sine = (n: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(i + 1));
@@ -33,6 +45,46 @@ export function programCases(given: () => Device): void {
     program.replay(3, [{ into: slot, rows: ints([4, 0, 2], [3, 1]) }]);
     const [a, b, c] = sine(3);
     expect([...(await table.data())]).toEqual([a, b, c, 0, 0, 0, a, b, c, 0, 0, 0, a, b, c]);
+    program.dispose();
+  });
+
+  it.each([3, 64])('begins with any of the rows, of %i values each', async (width) => {
+    const values = Array.from({ length: 5 * width }, (_, i) => i);
+    const into = ints(new Array<number>(width).fill(-1));
+    const at = ints([width - 1]);
+    const sum = given().zeros([1]);
+    const rows = ints(values, [5, width]);
+    // Twice the last value of each row, added up in f32 through a table of all values.
+    const table = given().tensor(Float32Array.from(values));
+    const program = given().record(() => {
+      const last = gatherRows(into, at);
+      assign(sum, add(sum, add(gatherRows(table, last), gatherRows(table, last))));
+    });
+    program.replay(2, [{ into, rows, first: 1 }]);
+    program.replay(1, [{ into, rows, first: 4 }]);
+    expect([...(await sum.data())]).toEqual([2 * (2 * width - 1) + 2 * (3 * width - 1) + 2 * (5 * width - 1)]);
+    expect(() => program.replay(3, [{ into, rows, first: 3 }])).toThrow(ShapeError);
+    expect(() => program.replay(1, [{ into, rows, first: -1 }])).toThrow(/first must be/);
+    program.dispose();
+  });
+
+  it('assigns results that are used again, or are outputs, or are written in parts', async () => {
+    const [x, y, z] = [given().tensor([1, 2]), given().zeros([2]), given().zeros([4])] as const;
+    const program = given().record(() => {
+      const twice = add(x, x);
+      assign(y, twice);
+      const thrice = add(twice, x);
+      const kept = add(thrice, x);
+      const both = concat([thrice, kept], 0);
+      assign(z, both);
+      assign(x, kept);
+      return kept;
+    });
+    program.replay(2);
+    expect([...(await y.data())]).toEqual([8, 16]);
+    expect([...(await z.data())]).toEqual([12, 24, 16, 32]);
+    expect([...(await x.data())]).toEqual([16, 32]);
+    expect([...(await program.outputs.data())]).toEqual([16, 32]);
     program.dispose();
   });
 
