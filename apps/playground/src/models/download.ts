@@ -10,9 +10,11 @@ import {
   type Manifest,
   modelFolder,
   needRoom,
+  openSync,
   partName,
   readManifest,
   type StoredFile,
+  type SyncHandle,
   storageInfo,
   writeManifest,
 } from './store.js';
@@ -27,16 +29,7 @@ const MOST_TRIES = 5;
 const waitMs = (tries: number): number => Math.min(8000, 250 * 2 ** tries);
 const PROGRESS_MS = 100;
 const READ_BYTES = 4 << 20;
-
-/** A handle that writes in place; only workers have it. */
-interface SyncHandle {
-  getSize(): number;
-  truncate(size: number): void;
-  write(data: Uint8Array, options: { at: number }): number;
-  read(data: Uint8Array, options: { at: number }): number;
-  flush(): void;
-  close(): void;
-}
+const NO_ROOM = 'the disk is full, or this page may not store more; delete a stored model, then resume';
 
 /** Bytes per second over the last seconds, and what is left of the time. */
 class Speed {
@@ -58,6 +51,8 @@ class Speed {
 /** Everything that one download reports. */
 class Report {
   #last = 0;
+  /** The last interruption stays in sight. */
+  #note: string | undefined;
   readonly speed = new Speed();
 
   constructor(
@@ -70,6 +65,7 @@ class Report {
     const now = performance.now();
     if (state === 'loading' && now - this.#last < PROGRESS_MS && loaded < this.total) return;
     this.#last = now;
+    this.#note = note ?? this.#note;
     const bytesPerSecond = this.speed.perSecond();
     this.send({
       file,
@@ -80,7 +76,7 @@ class Report {
       bytesPerSecond,
       secondsLeft: bytesPerSecond > 0 ? (this.total - loaded) / bytesPerSecond : undefined,
       state,
-      ...(note === undefined ? {} : { note }),
+      ...(this.#note === undefined ? {} : { note: this.#note }),
     });
   }
 }
@@ -147,7 +143,8 @@ async function stream({ remote, stored, handle, save }: Target, signal: AbortSig
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    handle.write(value, { at });
+    // A wish that is not met tells of a full disk.
+    if (handle.write(value, { at }) !== value.length) throw new QuotaError(NO_ROOM);
     at += value.length;
     onBytes(at);
   }
@@ -172,7 +169,7 @@ async function loadFile(
       problem = 'the connection ended early';
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      if (error instanceof IntegrityError || (error as Error).name === 'QuotaExceededError') throw error;
+      if (error instanceof IntegrityError || error instanceof QuotaError || (error as Error).name === 'QuotaExceededError') throw error;
       if (error instanceof NetworkError && /answered 4\d\d/.test(error.message)) throw error;
       problem = (error as Error).message;
     } finally {
@@ -187,9 +184,6 @@ async function loadFile(
     await pauseFor(waitMs(tries), signal);
   }
 }
-
-const openSync = (handle: FileSystemFileHandle): Promise<SyncHandle> =>
-  (handle as unknown as { createSyncAccessHandle(): Promise<SyncHandle> }).createSyncAccessHandle();
 
 async function prepare(args: Methods['download']['args'], remote: readonly RemoteFile[]): Promise<Manifest> {
   const id = idOf(args.origin);
@@ -208,7 +202,7 @@ async function prepare(args: Methods['download']['args'], remote: readonly Remot
       }
     );
   });
-  const manifest: Manifest = { id, origin: args.origin, files };
+  const manifest: Manifest = { id, origin: args.origin, endpoint: args.endpoint, files };
   await modelFolder(id, true);
   return manifest;
 }
@@ -253,8 +247,7 @@ export async function download(args: Methods['download']['args'], { signal, onPr
         hash = bytesToHex(hashSoFar(handle, have[i]!).digest());
       }
     } catch (error) {
-      if ((error as Error).name === 'QuotaExceededError')
-        throw new QuotaError(`${one.name}: the disk is full, or this page may not store more; delete a stored model, then resume`);
+      if ((error as Error).name === 'QuotaExceededError') throw new QuotaError(`${one.name}: ${NO_ROOM}`);
       throw error;
     } finally {
       handle.close();

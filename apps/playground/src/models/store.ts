@@ -17,6 +17,8 @@ export interface StoredFile {
 export interface Manifest {
   readonly id: string;
   readonly origin: string;
+  /** Of the hub that it came from. */
+  readonly endpoint: string;
   readonly files: StoredFile[];
 }
 
@@ -101,6 +103,7 @@ async function describe(id: string): Promise<StoredModel | undefined> {
   return {
     id,
     origin: manifest.origin,
+    endpoint: manifest.endpoint,
     bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
     totalBytes: manifest.files.reduce((sum, { bytes }) => sum + bytes, 0),
     complete: manifest.files.every(({ done }) => done),
@@ -129,13 +132,46 @@ export async function removeModel(id: string): Promise<void> {
 
 export const requestPersistence = (): Promise<boolean> => navigator.storage.persist();
 
-/** Throws QuotaError unless so many more bytes fit. */
+/**
+ * A handle that writes in place; only workers have it. In Chromium it does not throw where there is no room: `truncate` leaves the size as
+ * it was, and `write` gives another number than it was asked to write.
+ */
+export interface SyncHandle {
+  getSize(): number;
+  truncate(size: number): void;
+  write(data: Uint8Array, options: { at: number }): number;
+  read(data: Uint8Array, options: { at: number }): number;
+  flush(): void;
+  close(): void;
+}
+
+export const openSync = (handle: FileSystemFileHandle): Promise<SyncHandle> =>
+  (handle as unknown as { createSyncAccessHandle(): Promise<SyncHandle> }).createSyncAccessHandle();
+
+const PROBE = 'room.probe';
+
+/**
+ * Throws QuotaError unless so many more bytes fit. The browser's own estimate is rounded up against fingerprinting, so that a file of that
+ * size is made and taken away again, which writes nothing.
+ */
 export async function needRoom(bytes: number, what: string): Promise<void> {
   const { usage = 0, quota = 0 } = await navigator.storage.estimate();
-  const free = Math.max(0, quota - usage);
-  if (bytes <= free) return;
+  const root = await rootFolder();
+  const probe = await openSync(await root.getFileHandle(PROBE, { create: true }));
+  let fits: boolean;
+  try {
+    probe.truncate(bytes);
+    fits = probe.getSize() === bytes;
+  } catch (error) {
+    if ((error as Error).name !== 'QuotaExceededError') throw error;
+    fits = false;
+  } finally {
+    probe.close();
+    await root.removeEntry(PROBE);
+  }
+  if (fits && bytes <= quota - usage) return;
   throw new QuotaError(
-    `${what} needs ${megabytes(bytes)} more, and this browser gives this page ${megabytes(free)}; delete a stored model below, or free disk space`,
+    `${what} needs ${megabytes(bytes)} more than this browser gives this page; delete a stored model below, or free disk space`,
   );
 }
 

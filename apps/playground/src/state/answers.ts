@@ -35,6 +35,14 @@ export function solve(prompt: string): string | undefined {
   return undefined;
 }
 
+/** The rest of the right answer, where a prompt has its beginning already: `12+30=4` lacks `2`. */
+export function solveRest(prompt: string): string | undefined {
+  const at = prompt.indexOf('=') + 1;
+  const right = at > 0 ? solve(prompt.slice(0, at)) : undefined;
+  const begun = prompt.slice(at);
+  return right?.startsWith(begun) ? right.slice(begun.length) : undefined;
+}
+
 /** What a prompt asks, in words. */
 export function explain(prompt: string): string | undefined {
   let match = prompt.match(/^(\d+)\+(\d+)=$/);

@@ -1,6 +1,7 @@
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
+import { short } from './format.js';
 
 export interface Line {
   readonly label: string;
@@ -29,11 +30,12 @@ export function Plot(props: {
     const style = getComputedStyle(host);
     const axis = {
       stroke: style.getPropertyValue('--quiet').trim(),
-      grid: { stroke: style.getPropertyValue('--line').trim(), width: 1 },
+      grid: { show: false },
       ticks: { show: false },
       font: '12px system-ui, sans-serif',
     };
-    const scale = (on: boolean) => (on ? { distr: 3 as const } : {});
+    const [logX, logY] = [props.log === 'x' || props.log === 'both', props.log === 'y' || props.log === 'both'];
+    const faint = { stroke: `color-mix(in srgb, ${style.getPropertyValue('--line').trim()} 60%, transparent)`, width: 1 };
     const made = new uPlot(
       {
         width: Math.max(200, host.clientWidth),
@@ -41,15 +43,33 @@ export function Plot(props: {
         legend: { show: false },
         cursor: { y: false },
         scales: {
-          x: { time: false, ...scale(props.log === 'x' || props.log === 'both') },
+          // Depths double from mark to mark.
+          x: {
+            time: false,
+            ...(logX
+              ? { distr: 3 as const, log: 2 as const, range: (_: uPlot, low: number, high: number) => [low, high] as [number, number] }
+              : {}),
+          },
           y: {
-            ...scale(props.log === 'y' || props.log === 'both'),
+            ...(logY ? { distr: 3 as const } : {}),
             ...(props.range === undefined ? {} : { range: () => [...props.range!] as [number, number] }),
           },
         },
         axes: [
-          { ...axis, label: props.xLabel, labelFont: '12px system-ui, sans-serif', labelSize: 18, size: 30 },
-          { ...axis, size: 48 },
+          {
+            ...axis,
+            label: props.xLabel,
+            labelFont: '12px system-ui, sans-serif',
+            labelSize: 18,
+            size: 30,
+            ...(logX ? { splits: () => [...props.x] } : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 1e4, 1e5] }),
+          },
+          {
+            ...axis,
+            grid: faint,
+            size: 54,
+            values: (_: uPlot, marks: (number | null)[]) => marks.map((mark) => (mark === null ? '' : short(mark))),
+          },
         ],
         series: [
           {},
@@ -58,7 +78,7 @@ export function Plot(props: {
             stroke: color,
             width: 2,
             spanGaps: true,
-            points: { show: props.x.length < 24 },
+            points: { show: (made: uPlot) => made.data[0].length < 24 },
             ...(dash === undefined ? {} : { dash: [...dash] }),
           })),
         ],

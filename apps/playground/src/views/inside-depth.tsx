@@ -88,13 +88,13 @@ export function DepthView({ state }: { state: PaneState }) {
   const curves = state.tokens.filter(({ exit }) => exit !== undefined);
   return (
     <div class="two">
+      <Evolution state={state} />
       <div>
         <Histogram state={state} />
         {curves.length > 0 ? (
           <ExitCurve values={curves[0]!.exit!.values} threshold={thresholdOf(state.run)} rule={`${curves[0]!.exit!.rule}, first token,`} />
         ) : null}
       </div>
-      <Evolution state={state} />
     </div>
   );
 }

@@ -1,6 +1,6 @@
 import { signal, useSignal } from '@preact/signals';
-import { solve } from '../state/answers.js';
-import { engine, messageOf, model, onModel, shared } from '../state/app.js';
+import { solveRest } from '../state/answers.js';
+import { engine, messageOf, model, onModel, results, shared } from '../state/app.js';
 import { depthColor, seriesColor } from '../ui/color.js';
 import { Amount, Empty } from '../ui/controls.js';
 import { percent, short } from '../ui/format.js';
@@ -97,7 +97,7 @@ function Thought({ bench, i, pauseAt }: { bench: Bench; i: number; pauseAt: numb
   const amount = useSignal(0.5);
   const other = useSignal('');
   const { id, recurrence } = state;
-  const right = solve(state.prompt);
+  const right = solveRest(state.prompt);
   return (
     <section class="pane thought" aria-label={`Thought ${name(i)}`} style={{ '--depth': seriesColor(i) }}>
       <div class="pane-title">
@@ -183,9 +183,32 @@ function Thought({ bench, i, pauseAt }: { bench: Bench; i: number; pauseAt: numb
   );
 }
 
+/**
+ * The prompt of pane B with the answer's tokens up to the one that the recurrences took longest to agree on: there is most to disturb.
+ * The prompt alone where nothing was recorded.
+ */
+function contestedPrompt(): string {
+  const { trace, summary, tokens, prompt } = results[1].value;
+  if (trace === undefined || summary === undefined || prompt !== shared.value.prompt) return shared.value.prompt;
+  const first = summary.prompt.length - 1;
+  const settledAfter = tokens.map(({ label }, j) => {
+    let depth = trace.recurrences;
+    while (depth > 0 && trace.top[depth - 1]?.[first + j]?.[0]?.label === label) depth--;
+    return depth;
+  });
+  const latest = settledAfter.indexOf(Math.max(...settledAfter));
+  return (
+    prompt +
+    tokens
+      .slice(0, latest)
+      .map(({ text }) => text)
+      .join('')
+  );
+}
+
 /** Pause a thought, disturb it, and see whether it finds its way back. */
 export function LabView() {
-  const prompt = useSignal(shared.value.prompt);
+  const prompt = useSignal(contestedPrompt());
   const pauseAt = useSignal(4);
   const list = benches.value;
   const longest = Math.max(0, ...list.map(({ state }) => state.recurrence));

@@ -198,7 +198,7 @@ function Stored({ stored }: { stored: StoredModel }) {
             Use
           </button>
         ) : (
-          <button type="button" disabled={progress.value !== undefined} onClick={() => void download(stored.origin, HUB)}>
+          <button type="button" disabled={progress.value !== undefined} onClick={() => void download(stored.origin, stored.endpoint)}>
             Resume
           </button>
         )}

@@ -131,6 +131,7 @@ export async function runGenerate(
   let sent = 0;
   for (let losses = 0; ; losses++) {
     const { loaded } = engine;
+    loaded.chosen.device.resetPeak();
     let seen = 0;
     const collector = new Collector(loaded, prompt, (token) => {
       if (++seen <= sent) return;

@@ -184,6 +184,7 @@ export interface DownloadProgress {
 export interface StoredModel {
   readonly id: string;
   readonly origin: string;
+  readonly endpoint: string;
   readonly bytes: number;
   readonly totalBytes: number;
   readonly complete: boolean;

@@ -1,0 +1,70 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { CHROMIUM_ARGS } from '../../../tooling/scripts/chromium.mjs';
+import { answerOf, type Playground, startPlayground } from './support.js';
+
+let playground: Playground;
+beforeAll(async () => {
+  playground = await startPlayground();
+});
+afterAll(() => playground.close());
+
+const PROMPT = encodeURIComponent('90+19=');
+
+test('a GPU that is lost comes back, and the answer is the same', async () => {
+  const { page, context, complaints } = await playground.open(`?device=webgpu&prompt=${PROMPT}&a.depth=2&b.depth=2`);
+  await answerOf(page, 'A');
+  expect(await answerOf(page, 'B')).toBe('109');
+  await page.getByRole('button', { name: 'Device', exact: true }).click();
+  await page.getByRole('button', { name: /Lose the GPU/ }).click();
+  await page.getByRole('button', { name: 'Think', exact: true }).click();
+  await page.getByRole('button', { name: 'Run A' }).click();
+  await page.getByText('The GPU was lost and came back').waitFor();
+  expect(await answerOf(page, 'A')).toBe('109');
+  expect(complaints).toEqual([]);
+  await context.close();
+});
+
+test('without WebGPU a link that asks for it says so, with the CPU as a way out', async () => {
+  const bare = await startPlayground({ args: CHROMIUM_ARGS.filter((arg) => arg !== '--enable-unsafe-webgpu') });
+  try {
+    const { page } = await bare.open(`?device=webgpu&prompt=${PROMPT}&b.depth=2`);
+    expect(await page.getByRole('alert').textContent()).toContain('found no adapter');
+    await page.getByRole('button', { name: 'Use the CPU' }).click();
+    expect(await answerOf(page, 'B')).toBe('109');
+    await page.getByRole('button', { name: /^CPU/ }).click();
+    expect(await page.locator('.facts').textContent()).toMatch(/you chose the CPU.*none found/);
+  } finally {
+    await bare.close();
+  }
+});
+
+test('without the headers the page says what is missing, and its service worker sets them from the second load on', async () => {
+  const plain = await startPlayground({ isolated: false });
+  try {
+    const { page } = await plain.open(`?prompt=${PROMPT}`, { serviceWorkers: 'allow' });
+    await page.getByText('This page is not cross-origin isolated').waitFor();
+    await page.evaluate(() => navigator.serviceWorker.ready.then(() => true));
+    await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
+    await page.getByRole('button', { name: 'Reload' }).click();
+    await page.waitForFunction(() => crossOriginIsolated);
+    await answerOf(page, 'B');
+    expect(await page.getByText('This page is not cross-origin isolated').count()).toBe(0);
+  } finally {
+    await plain.close();
+  }
+});
+
+test('after one visit the page works without a network', async () => {
+  const own = await startPlayground();
+  try {
+    const { page, context } = await own.open('', { serviceWorkers: 'allow' });
+    const before = await answerOf(page, 'B');
+    await page.evaluate(() => navigator.serviceWorker.ready.then(() => true));
+    await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
+    await context.setOffline(true);
+    await page.reload();
+    expect(await answerOf(page, 'B')).toBe(before);
+  } finally {
+    await own.close();
+  }
+});

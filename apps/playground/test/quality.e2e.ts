@@ -1,0 +1,143 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import type { Page } from 'playwright';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { PLAYGROUND } from '../../../tooling/scripts/lib/stamp.mjs';
+import { answerOf, type Playground, startPlayground } from './support.js';
+
+let playground: Playground;
+beforeAll(async () => {
+  playground = await startPlayground();
+});
+afterAll(() => playground.close());
+
+const VIEWS = ['Think', 'Chat', 'Intervene', 'Train', 'Models', 'Device'];
+const INSIDES = ['Depth', 'Settling', 'Trajectories', 'Wavefront', 'Memory'];
+const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+
+/** Every view in turn, each in a state worth looking at. */
+async function visit(page: Page, look: (name: string) => Promise<void>): Promise<void> {
+  await answerOf(page, 'B');
+  for (const name of INSIDES) {
+    await page.getByRole('button', { name, exact: true }).click();
+    await look(`Think, ${name}`);
+  }
+  await page.locator('details.more > summary').first().click();
+  await page.locator('section[aria-label="Pane B"] .token').first().click();
+  await look('Think with a card');
+  for (const name of VIEWS.slice(1)) {
+    await page.locator('nav').getByRole('button', { name, exact: true }).click();
+    await page.locator(`main h1, main .chat-log`).first().waitFor();
+    if (name === 'Intervene') {
+      await page.getByRole('button', { name: 'New thought' }).click();
+      await page.getByRole('button', { name: 'Run to loop 4' }).click();
+      await page.locator('.lab-rows tr').nth(3).waitFor();
+    }
+    await look(name);
+  }
+}
+
+interface AxeResult {
+  readonly violations: readonly { readonly id: string; readonly impact: string; readonly nodes: readonly { readonly html: string }[] }[];
+}
+
+test.each(['light', 'dark'] as const)('no serious accessibility violations, %s', async (colorScheme) => {
+  const { page, context, complaints } = await playground.open('', { colorScheme });
+  await page.addScriptTag({ path: AXE });
+  const found: string[] = [];
+  await visit(page, async (name) => {
+    const { violations } = (await page.evaluate('axe.run(document, { resultTypes: ["violations"] })')) as AxeResult;
+    const grave = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+    for (const { id, nodes } of grave)
+      found.push(
+        `${name}: ${id}: ${nodes
+          .map(({ html }) => html)
+          .join(' | ')
+          .slice(0, 300)}`,
+      );
+  });
+  expect(found).toEqual([]);
+  expect(complaints).toEqual([]);
+  await context.close();
+});
+
+test('no view scrolls sideways on a phone', async () => {
+  const { page, context } = await playground.open('', { viewport: { width: 375, height: 720 }, hasTouch: true, isMobile: true });
+  const wide: string[] = [];
+  await visit(page, async (name) => {
+    const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    if (over > 0) wide.push(`${name}: ${over} px`);
+  });
+  expect(wide).toEqual([]);
+  await context.close();
+});
+
+test('nothing shifts while an answer streams', async () => {
+  const { page, context } = await playground.open(`?prompt=${encodeURIComponent('69862+90145=')}`);
+  await answerOf(page, 'B');
+  await page.evaluate(() => {
+    const shifts: number[] = [];
+    Object.assign(globalThis, { shifts });
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) shifts.push((entry as PerformanceEntry & { value: number }).value);
+    }).observe({ type: 'layout-shift' });
+  });
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await page.waitForFunction(() => document.querySelectorAll('[data-status="done"]').length === 2);
+  await page.waitForTimeout(200);
+  const total = (await page.evaluate('shifts.reduce((sum, one) => sum + one, 0)')) as number;
+  expect(total).toBeLessThan(0.01);
+  await context.close();
+});
+
+test('by keyboard: dial, run, token card, and out of it', async () => {
+  const { page, context } = await playground.open(`?prompt=${encodeURIComponent('90+19=')}&a.depth=4`);
+  await answerOf(page, 'A');
+  const dial = page.getByRole('slider', { name: 'Pane A: depth' });
+  await dial.focus();
+  for (const [key, depth] of [
+    ['ArrowUp', 5],
+    ['ArrowLeft', 4],
+    ['PageUp', 8],
+    ['PageDown', 4],
+    ['End', 64],
+    ['Home', 1],
+  ] as const) {
+    await page.keyboard.press(key);
+    expect(await dial.getAttribute('aria-valuenow')).toBe(String(depth));
+  }
+  await page.waitForFunction(() => document.querySelector('section[aria-label="Pane A"] .token-depth')?.textContent === '1');
+  await page.getByRole('button', { name: 'Run A' }).focus();
+  await page.keyboard.press('Tab');
+  await page.locator('.token-card').waitFor();
+  expect(await page.locator('.token-card tr').count()).toBe(1);
+  await page.keyboard.press('Escape');
+  expect(await page.locator('.token-card').count()).toBe(0);
+  await context.close();
+});
+
+test('a shared address brings every setting back', async () => {
+  const query =
+    '?inside=memory&prompt=90%2B19%3D&seed=7&temperature=0.7&topK=3&a.depth=5&a.strategy=adaptive&a.exit=kl&a.threshold=0.01&b.strategy=wavefront&b.inner=3&b.depth=12';
+  const { page, context } = await playground.open(query);
+  await answerOf(page, 'B');
+  await page.getByRole('slider', { name: 'Pane A: depth' }).press('ArrowUp');
+  await page.waitForURL(/a\.depth=6/);
+  expect(Object.fromEntries(new URL(page.url()).searchParams)).toEqual({
+    ...Object.fromEntries(new URLSearchParams(query)),
+    'a.depth': '6',
+  });
+  await context.close();
+});
+
+test('first load without weights is under 300 kB gzip, and weights are chunks of their own', () => {
+  const dist = dirname(PLAYGROUND.main);
+  const assets = readdirSync(join(dist, 'assets'));
+  const weights = assets.filter((name) => name.includes('-weights'));
+  expect(weights.length).toBeGreaterThan(0);
+  const first = ['index.html', ...assets.filter((name) => !name.includes('-weights')).map((name) => `assets/${name}`)];
+  const sizes = first.map((name) => gzipSync(readFileSync(join(dist, name))).length);
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(300_000);
+});

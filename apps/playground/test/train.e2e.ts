@@ -1,0 +1,52 @@
+import { readFile } from 'node:fs/promises';
+import { bytesSource, openSafetensors } from '@unroll/checkpoint';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { answerOf, type Playground, startPlayground } from './support.js';
+
+let playground: Playground;
+beforeAll(async () => {
+  playground = await startPlayground();
+});
+afterAll(() => playground.close());
+
+test('training lowers the loss, measures accuracy by depth, saves safetensors, and the model answers in the other tab', async () => {
+  const { page, context, complaints } = await playground.open('?view=train');
+  const metric = async (name: string) =>
+    Number.parseFloat((await page.locator('.metric').filter({ hasText: name }).locator('dd').textContent()) ?? '');
+  await page.getByRole('button', { name: /^adder/ }).waitFor();
+  await page.getByLabel('Problems a step').fill('16');
+  await page.getByLabel('Steps', { exact: true }).fill('40');
+  await page.getByRole('button', { name: 'Start training' }).click();
+  await page.waitForFunction(() => Number(document.querySelector('.metric dd')?.textContent) >= 1);
+  const first = await metric('loss');
+  await page.getByRole('button', { name: 'Start training' }).waitFor();
+  expect(await metric('step')).toBe(40);
+  expect(first).toBeGreaterThan(2.5);
+  expect(await metric('loss')).toBeLessThan(0.75 * first);
+  expect(await page.getByRole('img', { name: /^Accuracy by depth at step 40: 1: .*32: / }).count()).toBe(1);
+
+  const download = page.waitForEvent('download', (one) => one.suggestedFilename() === 'model.safetensors');
+  await page.getByRole('button', { name: 'Save as safetensors' }).click();
+  const file = await openSafetensors(bytesSource(await readFile(await (await download).path())));
+  expect(file.entries.get('transformer.wte.weight')?.shape).toEqual([24, 32]);
+
+  await page.getByRole('button', { name: 'Use it in Think' }).click();
+  await page.getByRole('button', { name: /^trained here/ }).waitFor();
+  expect((await answerOf(page, 'B')).length).toBeGreaterThan(0);
+  expect(complaints).toEqual([]);
+  await context.close();
+});
+
+test('a few steps train on WebGPU, and Stop ends them', async () => {
+  const { page, context } = await playground.open('?view=train');
+  await page.getByLabel('Device').selectOption('webgpu');
+  await page.getByLabel('Width').fill('16');
+  await page.getByLabel('Problems a step').fill('2');
+  await page.getByLabel('Mean depth').fill('1');
+  await page.getByRole('button', { name: 'Start training' }).click();
+  await page.waitForFunction(() => Number(document.querySelector('.metric dd')?.textContent) >= 2);
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await page.getByRole('button', { name: 'Start training' }).waitFor();
+  expect(await page.getByRole('button', { name: 'Save as safetensors' }).isEnabled()).toBe(true);
+  await context.close();
+});
