@@ -14,6 +14,8 @@ test('a GPU that is lost comes back, and the answer is the same', async () => {
   const { page, context, complaints } = await playground.open(`?device=webgpu&prompt=${PROMPT}&a.depth=2&b.depth=2`);
   await answerOf(page, 'A');
   expect(await answerOf(page, 'B')).toBe('109');
+  // The recording behind the answer would meet the loss first.
+  await page.locator('.evolution').waitFor();
   await page.getByRole('button', { name: 'Device', exact: true }).click();
   await page.getByRole('button', { name: /Lose the GPU/ }).click();
   await page.getByRole('button', { name: 'Think', exact: true }).click();

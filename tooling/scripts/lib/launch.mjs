@@ -29,6 +29,9 @@ async function step(app, title, args, env = {}) {
   return false;
 }
 
+/** Types are most of the build time, and an inherited NODE_ENV would let bundlers build for development. */
+const BUILD_ENVIRONMENT = { UNROLL_BUILD_TYPES: '0', NODE_ENV: 'production' };
+
 /**
  * Installs and builds what an app needs.
  *
@@ -49,7 +52,7 @@ export async function prepare(app) {
   if (pending.builds.length > 0) {
     const filters = pending.builds.flatMap((name) => ['--filter', name]);
     const title = `unroll: building ${pending.builds.length} package${pending.builds.length === 1 ? '' : 's'}`;
-    if (!(await step(app, title, ['--reporter=append-only', ...filters, 'run', 'build'], { UNROLL_BUILD_TYPES: '0' }))) return false;
+    if (!(await step(app, title, ['--reporter=append-only', ...filters, 'run', 'build'], BUILD_ENVIRONMENT))) return false;
     const stamp = readStamp();
     writeStamp({ ...stamp, builds: { ...stamp.builds, ...pending.signatures } });
   }

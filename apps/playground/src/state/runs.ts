@@ -1,4 +1,4 @@
-import { effect, signal, untracked } from '@preact/signals';
+import { effect, type Signal, signal, untracked } from '@preact/signals';
 import { EngineError } from '../worker/client.js';
 import type { ModelInfo, TokenItem } from '../worker/protocol.js';
 import {
@@ -8,6 +8,7 @@ import {
   messageOf,
   model,
   onModel,
+  type PaneState,
   panes,
   refreshMemory,
   report,
@@ -17,6 +18,9 @@ import {
   show,
 } from './app.js';
 import { runDefaults } from './settings.js';
+
+/** What each pane last finished: the views below the panes keep it while the next answer is under way. */
+export const finished: readonly [Signal<PaneState>, Signal<PaneState>] = [signal(emptyPane), signal(emptyPane)];
 
 /** The depth from which each example is answered right, in the order of the examples; 0 where it never is. */
 export const survey = signal<readonly number[]>([]);
@@ -76,6 +80,17 @@ async function runPane(i: 0 | 1, signal: AbortSignal): Promise<void> {
       if (kind === 'lost' || kind === 'memory') report(error, 'Generating');
     }
   }
+}
+
+/** A small model's answers are shown once they are recorded, so that the views are drawn once. */
+export function followResults(): void {
+  results.forEach((pane, i) => {
+    effect(() => {
+      const now = pane.value;
+      if (now.status === 'done' && (now.trace !== undefined || !untracked(() => isLive(model.value)))) finished[i]!.value = now;
+      else if (now.status === 'idle') finished[i]!.value = emptyPane;
+    });
+  });
 }
 
 /** Records what every recurrence did to the answer of a pane. */

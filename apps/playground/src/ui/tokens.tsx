@@ -14,8 +14,8 @@ const close = () => {
   open.value = undefined;
 };
 
-const describe = ({ label, recurrences, logprob, exit }: TokenItem): string =>
-  `${label}, ${recurrences} ${recurrences === 1 ? 'recurrence' : 'recurrences'}${exit?.stopped ? ' (stopped early)' : ''}, probability ${percent(Math.exp(logprob))}`;
+const describe = ({ recurrences, logprob, exit }: TokenItem): string =>
+  `, ${recurrences} ${recurrences === 1 ? 'recurrence' : 'recurrences'}${exit?.stopped ? ' (stopped early)' : ''}, probability ${percent(Math.exp(logprob))}`;
 
 /** An answer, token by token, each tinted by the recurrences it took. Hovering, focusing or clicking one opens its card. */
 export function Tokens(props: {
@@ -40,7 +40,6 @@ export function Tokens(props: {
               type="button"
               class="token"
               style={{ '--depth': depthColor(item.recurrences) }}
-              aria-label={describe(item)}
               aria-expanded={isOpen}
               onPointerEnter={(event) => {
                 if (event.pointerType === 'mouse' && open.value?.pinned !== true) open.value = { key, pinned: false };
@@ -57,6 +56,7 @@ export function Tokens(props: {
               <span class="token-depth" aria-hidden="true">
                 {item.recurrences}
               </span>
+              <span class="unseen">{describe(item)}</span>
             </button>
             {isOpen ? (
               <TokenCard

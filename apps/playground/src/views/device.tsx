@@ -29,11 +29,8 @@ export function DeviceView() {
             <dd>{info.description}</dd>
           </div>
           <div>
-            <dt>WebAssembly</dt>
-            <dd>
-              {info.simd === 'relaxed' ? 'SIMD and relaxed SIMD' : 'SIMD'};{' '}
-              {info.kind === 'cpu' ? `${info.threads} ${info.threads === 1 ? 'thread' : 'threads'}` : 'not used'}
-            </dd>
+            <dt>Threads</dt>
+            <dd>{info.kind === 'cpu' ? info.threads : 'the GPU’s own'}</dd>
           </div>
           <div>
             <dt>Cross-origin isolated</dt>

@@ -6,27 +6,12 @@ import { Canvas, type Paint } from '../ui/canvas.js';
 import { heatColor } from '../ui/color.js';
 import { Empty } from '../ui/controls.js';
 import { count, short } from '../ui/format.js';
+import { heatPlace, heatRange } from '../ui/heat.js';
 import type { TraceResult } from '../worker/protocol.js';
 
 const LEFT = 46;
 const TOP = 4;
 const BOTTOM = 34;
-
-/** Bounds of the colours: the data's own, at least a decade apart. */
-export function heatRange(change: Float32Array): readonly [number, number] {
-  let [low, high] = [Number.POSITIVE_INFINITY, 0];
-  for (const value of change) {
-    if (!(value > 0) || !Number.isFinite(value)) continue;
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  }
-  if (high === 0) return [1e-3, 1];
-  return [Math.max(low, high * 1e-6), Math.max(high, low * 10)];
-}
-
-/** Place of a change on the logarithmic scale of colours, 0 to 1. */
-export const heatPlace = (value: number, [low, high]: readonly [number, number]): number =>
-  value <= low ? 0 : Math.min(1, Math.log(value / low) / Math.log(high / low));
 
 function paintHeat({ context, width, height, color }: Paint, trace: TraceResult, labels: readonly string[]): void {
   const { change, recurrences: r, positions: T } = trace;

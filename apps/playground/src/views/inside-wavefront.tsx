@@ -4,28 +4,11 @@ import { run } from '../state/runs.js';
 import { Canvas, type Paint } from '../ui/canvas.js';
 import { depthColor } from '../ui/color.js';
 import { Empty } from '../ui/controls.js';
-import type { RunSummary } from '../worker/protocol.js';
+import { wavefrontCells } from '../ui/wavefront-cells.js';
 import { paneNames } from './pane.js';
 
 const LEFT = 46;
 const BOTTOM = 30;
-
-/** Recurrences that position p has had when round k is over; 0 where it was not in the window yet. Frozen ones keep theirs. */
-export function wavefrontCells(
-  rounds: NonNullable<RunSummary['wavefront']>['rounds'],
-  inner: number,
-): { recurrences: number; active: boolean }[][] {
-  const first = rounds[0]?.start ?? 0;
-  const end = Math.max(0, ...rounds.map(({ start, width }) => start + width));
-  const counts = new Array<number>(end - first).fill(0);
-  return rounds.map(({ start, width }) =>
-    counts.map((_, p) => {
-      const active = p + first >= start && p + first < start + width;
-      if (active) counts[p]! += inner;
-      return { recurrences: counts[p]!, active };
-    }),
-  );
-}
 
 function paintCells({ context, width, height, color }: Paint, cells: ReturnType<typeof wavefrontCells>, labels: readonly string[]): void {
   const columns = cells[0]?.length ?? 0;

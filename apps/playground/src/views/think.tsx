@@ -1,6 +1,6 @@
 import { explain } from '../state/answers.js';
-import { focused, inside, model, results, setShared, shared } from '../state/app.js';
-import { run, running, stop, survey } from '../state/runs.js';
+import { focused, inside, model, setShared, shared } from '../state/app.js';
+import { finished, run, running, stop, survey } from '../state/runs.js';
 import { type InsideName, sharedDefaults } from '../state/settings.js';
 import { depthColor } from '../ui/color.js';
 import { Amount, Segments } from '../ui/controls.js';
@@ -164,7 +164,7 @@ const INSIDES: readonly (readonly [InsideName, string])[] = [
 function Inside() {
   const which = inside.value;
   const i = focused.value;
-  const state = results[i].value;
+  const state = finished[i].value;
   return (
     <section class="inside" aria-label="Inside the answer">
       <div class="inside-head">

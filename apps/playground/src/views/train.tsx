@@ -4,6 +4,7 @@ import { seriesColor } from '../ui/color.js';
 import { Amount, Choice, Empty, Metric, Tick } from '../ui/controls.js';
 import { percent } from '../ui/format.js';
 import { Plot } from '../ui/plot.js';
+import { smooth } from '../ui/smooth.js';
 import type { TrainArgs, TrainItem } from '../worker/protocol.js';
 
 const TASKS: readonly (readonly [name: string, about: string])[] = [
@@ -82,19 +83,6 @@ async function save(): Promise<void> {
 async function use(): Promise<void> {
   setShared({ prompt: '' });
   if (await openModel({ kind: 'trained' })) goTo('think');
-}
-
-/** Mean of each stretch, so that a line of thousands of steps can be read. */
-export function smooth(values: readonly number[], points = 200): { x: number[]; y: number[] } {
-  const stretch = Math.max(1, Math.ceil(values.length / points));
-  const x: number[] = [];
-  const y: number[] = [];
-  for (let i = 0; i < values.length; i += stretch) {
-    const part = values.slice(i, i + stretch);
-    x.push(i + part.length);
-    y.push(part.reduce((sum, value) => sum + value, 0) / part.length);
-  }
-  return { x, y };
 }
 
 function Form() {

@@ -3,11 +3,6 @@ import { createCpuDevice } from '@unroll/tensor/cpu';
 import { createWebGPUDevice, type GpuLike, type WebGPUDevice } from '@unroll/tensor/webgpu';
 import type { DeviceInfo, DeviceWish } from './protocol.js';
 
-// (module (func (result v128) i32.const 1 i8x16.splat i32.const 2 i8x16.splat i8x16.relaxed_swizzle))
-const RELAXED_PROBE = [
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11,
-];
-
 const gpuOf = (): GpuLike | undefined => (navigator as { gpu?: GpuLike }).gpu;
 
 /** A device with what the page says about it. */
@@ -32,14 +27,14 @@ async function findGpu(): Promise<Found> {
   }
 }
 
-function facts(gpu: DeviceInfo['gpu']): Pick<DeviceInfo, 'simd' | 'isolated' | 'gpu'> {
-  const simd = WebAssembly.validate(Uint8Array.from(RELAXED_PROBE)) ? 'relaxed' : 'plain';
-  return { simd, isolated: globalThis.crossOriginIsolated === true, gpu };
-}
+const facts = (gpu: DeviceInfo['gpu']): Pick<DeviceInfo, 'isolated' | 'gpu'> => ({
+  isolated: globalThis.crossOriginIsolated === true,
+  gpu,
+});
 
 const cpuChoice = (reason: string, gpu: DeviceInfo['gpu']): Chosen => {
   const device = createCpuDevice();
-  return { device, info: { kind: 'cpu', reason, description: device.description, threads: 1, ...facts(gpu) } };
+  return { device, info: { kind: 'cpu', reason, description: device.description, threads: device.threads, ...facts(gpu) } };
 };
 
 const gpuChoice = (device: WebGPUDevice, reason: string): Chosen => ({

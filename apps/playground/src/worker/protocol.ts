@@ -16,7 +16,6 @@ export interface DeviceInfo {
   /** The device's own description. */
   readonly description: string;
   readonly threads: number;
-  readonly simd: 'relaxed' | 'plain';
   readonly isolated: boolean;
   readonly gpu: 'hardware' | 'software' | 'none';
 }

@@ -22,7 +22,7 @@ const PROBLEMS = 64;
 const VOCABULARY = 24;
 const CONTEXT = 64;
 /** Steps between measurements; the first come sooner, so that there is something to see. */
-const isDue = (step: number, last: number): boolean => step === 1 || step === last || (step < 50 ? step % 10 === 0 : step % 50 === 0);
+const isDue = (step: number, last: number): boolean => step === last || (step < 50 ? step % 10 === 0 : step % 50 === 0);
 
 /** The page's choices as a training config. Throws OptionError for what does not fit. */
 export function configOf(args: TrainArgs): TrainingConfig {

@@ -1,0 +1,44 @@
+import { drawProblems, tasks } from '@unroll/train';
+import { expect, test } from 'vitest';
+import { explain, solve, solveRest } from '../src/state/answers.js';
+import { type PageSettings, pageDefaults, readSettings, runDefaults, sharedDefaults, writeSettings } from '../src/state/settings.js';
+
+test('settings go through an address and back, and defaults leave it empty', () => {
+  expect(writeSettings(pageDefaults)).toBe('');
+  const settings: PageSettings = {
+    view: 'train',
+    inside: 'paths',
+    model: 'stored:owner~model',
+    device: 'webgpu',
+    shared: { ...sharedDefaults, prompt: 'a&b = ü+1?', seed: 12, temperature: 0.7, topP: 0.9, initScale: 0 },
+    panes: [
+      { ...runDefaults(3), strategy: 'adaptive', exit: 'kl', threshold: 5e-4, policy: 'latest', warm: true },
+      { ...runDefaults(64), strategy: 'speculative', draft: 4, lookahead: 8 },
+    ],
+  };
+  expect(readSettings(writeSettings(settings))).toEqual({ settings, ignored: [] });
+});
+
+test('values that do not fit are left at their defaults and named', () => {
+  const { settings, ignored } = readSettings(
+    'view=attic&a.depth=65&b.depth=2.5&seed=-1&topP=&colour=red&a.strategy=plain&b.warm=yes&b.depth.x=1',
+  );
+  expect(settings).toEqual(pageDefaults);
+  expect(ignored).toEqual(['view=attic', 'seed=-1', 'topP=', 'a.depth=65', 'b.depth=2.5', 'b.warm=yes', 'colour', 'b.depth.x']);
+});
+
+test.each(Object.keys(tasks))('right answers of %s are those of the generator', (name) => {
+  const [least, most] = tasks[name]!.levels;
+  const problems = drawProblems([{ task: name, weight: 1, levels: [least, most] }], 3, 0, 200);
+  for (const { prompt, answer } of problems) {
+    expect(solve(prompt)).toBe(answer);
+    expect(explain(prompt)).toBeTypeOf('string');
+    expect(solveRest(prompt + answer.slice(0, 1))).toBe(answer.slice(1));
+  }
+});
+
+test('a prompt of no known kind, or with a wrong beginning, has no right answer', () => {
+  for (const prompt of ['hello', '12+3', '#01:3=', '@07:5*1=', '%12346=', '']) expect(solve(prompt)).toBeUndefined();
+  expect(solveRest('12+30=5')).toBeUndefined();
+  expect(explain('hello')).toBeUndefined();
+});
