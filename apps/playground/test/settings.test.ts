@@ -1,4 +1,4 @@
-import { drawProblems, tasks } from '@unroll/train';
+import { drawHeldOut, tasks } from '@unroll/train';
 import { expect, test } from 'vitest';
 import { explain, solve, solveRest } from '../src/state/answers.js';
 import { type PageSettings, pageDefaults, readSettings, runDefaults, sharedDefaults, writeSettings } from '../src/state/settings.js';
@@ -29,7 +29,7 @@ test('values that do not fit are left at their defaults and named', () => {
 
 test.each(Object.keys(tasks))('right answers of %s are those of the generator', (name) => {
   const [least, most] = tasks[name]!.levels;
-  const problems = drawProblems([{ task: name, weight: 1, levels: [least, most] }], 3, 0, 200);
+  const problems = drawHeldOut([{ task: name, weight: 1, levels: [least, most] }], 3, 200);
   for (const { prompt, answer } of problems) {
     expect(solve(prompt)).toBe(answer);
     expect(explain(prompt)).toBeTypeOf('string');
@@ -38,7 +38,7 @@ test.each(Object.keys(tasks))('right answers of %s are those of the generator', 
 });
 
 test('a prompt of no known kind, or with a wrong beginning, has no right answer', () => {
-  for (const prompt of ['hello', '12+3', '#01:3=', '@07:5*1=', '%12346=', '']) expect(solve(prompt)).toBeUndefined();
+  for (const prompt of ['hello', '12+3', '#012=', '@07:5*1=', '%12346=', '%11=', '%12.123=', '']) expect(solve(prompt)).toBeUndefined();
   expect(solveRest('12+30=5')).toBeUndefined();
   expect(explain('hello')).toBeUndefined();
 });

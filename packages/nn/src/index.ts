@@ -17,10 +17,12 @@ export {
 export { embedding, gatedMlp, linear, type Weight } from './layers.js';
 export {
   type AttendOptions,
+  chains,
   type KeyView,
   leftPaddedPositions,
   Pass,
   packedPass,
+  packedPositions,
   type RecordedOwner,
   type RecordedRuns,
   uncachedPass,

@@ -1,4 +1,4 @@
-import { type Device, reshape, type Tensor } from '@unroll/tensor';
+import { type Device, OptionError, reshape, type Tensor } from '@unroll/tensor';
 import type { LayerCall } from './kv-policy.js';
 
 /** What a layer's attention reads: the arguments of `attention` behind q. */
@@ -132,22 +132,43 @@ export function uncachedPass(device: Device, batch: number, positions: Int32Arra
 }
 
 /**
- * A pass that keeps nothing over sequences of these lengths, one behind the other without padding: queries see their own sequence alone.
- * To the model it is a batch of as many sequences as there are tokens, each of one token: tensors are (N, 1, ...) with N the sum.
+ * A pass that keeps nothing over packed tokens, without padding. `parents` has, for each token, the place of the one before it in its
+ * sequence, -1 where a sequence begins; a parent comes before its children. Queries see what leads to them and nothing else, so sequences
+ * that begin alike may share these tokens: a tree. To the model it is a batch of N sequences of one token each: tensors are (N, 1, ...).
+ * Throws OptionError for a parent that does not come before.
  */
-export function packedPass(device: Device, lengths: readonly number[]): Pass {
-  const positions = Int32Array.from(lengths.flatMap((length) => Array.from({ length }, (_, i) => i)));
-  const N = positions.length;
-  const width = Math.max(1, ...lengths);
+export function packedPass(device: Device, parents: Int32Array): Pass {
+  const N = parents.length;
+  const positions = packedPositions(parents);
+  const width = positions.reduce((most, position) => Math.max(most, position + 1), 1);
   const keyRows = new Int32Array(N * width).fill(-1);
   for (let i = 0; i < N; i++) {
-    const first = i - positions[i]!;
-    for (let at = 0; at <= positions[i]!; at++) keyRows[i * width + at] = first + at;
+    const position = positions[i]!;
+    // The path to the parent, and the token itself.
+    if (position > 0) keyRows.copyWithin(i * width, parents[i]! * width, parents[i]! * width + position);
+    keyRows[i * width + position] = i;
   }
   return new Pass(device, N, positions, (_, k, v) => {
     const rows = [N, ...k.shape.slice(2)];
     return { k: reshape(k, rows), v: reshape(v, rows), keyRows: device.tensor(keyRows, [N, width], { dtype: 'i32' }) };
   });
+}
+
+/** Of each packed token, how many tokens lead to it. Throws OptionError for a parent that does not come before its child. */
+export function packedPositions(parents: Int32Array): Int32Array {
+  const positions = new Int32Array(parents.length);
+  parents.forEach((parent, i) => {
+    if (parent < -1 || parent >= i)
+      throw new OptionError(`packed tokens: token ${i} has the parent ${parent}; a parent comes before, -1 for none`);
+    positions[i] = parent < 0 ? 0 : positions[parent]! + 1;
+  });
+  return positions;
+}
+
+/** The parents of sequences of these lengths, one behind the other, which share nothing. */
+export function chains(lengths: readonly number[]): Int32Array {
+  let at = 0;
+  return Int32Array.from(lengths.flatMap((length) => Array.from({ length }, (_, i) => (i === 0 ? (at++, -1) : at++ - 1))));
 }
 
 /** Positions of a batch of prompts, padded on the left to the longest: (B, T) with -1 for padding. `start` is the length each sequence already has. */

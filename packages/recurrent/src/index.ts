@@ -17,8 +17,10 @@ export {
   type BatchLayout,
   ignoreTarget,
   layoutOf,
+  meanOfCounted,
   type TrainingBatch,
   type TrainingDepth,
   type TrainingLossOptions,
+  tokenLosses,
   trainingLoss,
 } from './training.js';

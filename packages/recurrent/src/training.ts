@@ -1,4 +1,4 @@
-import { type Pass, packedPass, uncachedPass } from '@unroll/nn';
+import { type Pass, packedPass, packedPositions, uncachedPass } from '@unroll/nn';
 import { checkpoint, crossEntropy, mul, OptionError, refuseUnknownOptions, sum, type Tensor, tidy, withoutGradient } from '@unroll/tensor';
 import type { InitialState, RecurrentModel } from './model.js';
 
@@ -6,14 +6,17 @@ import type { InitialState, RecurrentModel } from './model.js';
 export interface TrainingBatch {
   /** Sequences. */
   readonly batch: number;
-  /** (B, T) row by row, or with `lengths` one sequence behind the other. */
+  /** (B, T) row by row, or with `parents` packed. */
   readonly tokens: Int32Array;
   /** (B, T); `ignoreTarget` where nothing is to be learned. */
   readonly targets: Int32Array;
   /** (B, T), -1 for padding; 0, 1, 2, ... in each row when absent. */
   readonly positions?: Int32Array;
-  /** Tokens of each sequence: packed without padding. Not together with `positions`. */
-  readonly lengths?: readonly number[];
+  /**
+   * Packed without padding: of each token the place of the one before it in its sequence, -1 where one begins (`batch` times). Sequences
+   * that begin alike may share tokens. Not together with `positions`.
+   */
+  readonly parents?: Int32Array;
 }
 
 /** A target that gives no loss. */
@@ -37,6 +40,18 @@ export interface TrainingLossOptions extends TrainingDepth {
  * all see e. Memory does not depend on n. Throws OptionError for a batch without targets, sizes that do not fit, and bad depths.
  */
 export function trainingLoss(model: RecurrentModel, data: TrainingBatch, options: TrainingLossOptions): Tensor {
+  return tidy(model.device, () => meanOfCounted(tokenLosses(model, data, options), data));
+}
+
+/** Mean of token losses over the targets that count: a scalar. Throws OptionError where none does. */
+export function meanOfCounted(losses: Tensor, data: TrainingBatch): Tensor {
+  const counted = data.targets.reduce((count, target) => count + Number(target !== ignoreTarget), 0);
+  if (counted === 0) throw new OptionError('training batch: every target is ignored; a batch needs one at least');
+  return tidy(losses.device, () => mul(sum(losses), losses.device.tensor([1 / counted], [])));
+}
+
+/** What `trainingLoss` is the mean of: the cross-entropy at each token, in the shape of the batch on the device, 0 where the target is ignored. */
+export function tokenLosses(model: RecurrentModel, data: TrainingBatch, options: TrainingLossOptions): Tensor {
   refuseUnknownOptions('trainingLoss', options, ['n', 'k', 'initialState', 'recompute']);
   const { n, k, initialState, recompute = false } = options;
   const { device } = model;
@@ -44,8 +59,6 @@ export function trainingLoss(model: RecurrentModel, data: TrainingBatch, options
     throw new OptionError(`trainingLoss: n and k must be whole numbers, 1 or more together; got ${n} and ${k}`);
   }
   const { open, shape, initial } = layoutOf(model, data);
-  const counted = data.targets.reduce((count, target) => count + Number(target !== ignoreTarget), 0);
-  if (counted === 0) throw new OptionError('training batch: every target is ignored; a batch needs one at least');
   return tidy(device, () => {
     const pass = open();
     // A recurrence that is computed again, long after this pass is gone, opens one of its own.
@@ -64,10 +77,7 @@ export function trainingLoss(model: RecurrentModel, data: TrainingBatch, options
       for (let loop = n; loop < n + k; loop++) {
         state = recompute ? checkpoint(alone(loop), state, e) : model.step(e, state, loop, pass);
       }
-      const each = crossEntropy(model.readout(state, pass), device.tensor(data.targets, shape, { dtype: 'i32' }), {
-        ignoreIndex: ignoreTarget,
-      });
-      return mul(sum(each), device.tensor([1 / counted], []));
+      return crossEntropy(model.readout(state, pass), device.tensor(data.targets, shape, { dtype: 'i32' }), { ignoreIndex: ignoreTarget });
     } finally {
       pass.dispose();
     }
@@ -100,9 +110,9 @@ export interface BatchLayout {
 
 /** Checks a batch and says how to run the model over it. Throws OptionError for sizes that do not fit. */
 export function layoutOf(model: RecurrentModel, data: TrainingBatch): BatchLayout {
-  const { batch, tokens, targets, lengths } = data;
+  const { batch, tokens, targets, parents } = data;
   const size = tokens.length;
-  if (lengths === undefined) {
+  if (parents === undefined) {
     const length = size / batch;
     if (!Number.isInteger(length) || targets.length !== size) {
       throw new OptionError(
@@ -112,21 +122,24 @@ export function layoutOf(model: RecurrentModel, data: TrainingBatch): BatchLayou
     const positions = data.positions ?? Int32Array.from(tokens, (_, i) => i % length);
     return { open: () => uncachedPass(model.device, batch, positions), shape: [batch, length], positions, initial: (state) => state };
   }
-  const total = lengths.reduce((sum, length) => sum + length, 0);
-  if (data.positions !== undefined || lengths.length !== batch || total !== size || targets.length !== size) {
+  const begins = parents.reduce((count, parent) => count + Number(parent < 0), 0);
+  if (data.positions !== undefined || begins !== batch || parents.length !== size || targets.length !== size) {
     throw new OptionError(
-      `training batch: ${batch} packed sequences of ${total} tokens together, given ${size} tokens, ${targets.length} targets and ${lengths.length} lengths; positions follow from the lengths`,
+      `training batch: ${batch} packed sequences, given ${size} tokens, ${targets.length} targets and ${parents.length} parents, of which ${begins} begin one; positions follow from the parents`,
     );
   }
   return {
-    open: () => packedPass(model.device, lengths),
+    open: () => packedPass(model.device, parents),
     shape: [size, 1],
-    positions: Int32Array.from(lengths.flatMap((length) => Array.from({ length }, (_, i) => i))),
+    positions: packedPositions(parents),
     initial(state) {
       if (state === undefined || 'storage' in state || typeof state.seed === 'number' || state.seed === undefined) return state;
       const { seed } = state;
       if (seed.length !== batch) throw new OptionError(`training batch: ${seed.length} seeds for ${batch} sequences`);
-      return { ...state, seed: lengths.flatMap((length, i) => new Array<number>(length).fill(seed[i]!)) };
+      let next = 0;
+      const own: number[] = [];
+      for (const parent of parents) own.push(parent < 0 ? seed[next++]! : own[parent]!);
+      return { ...state, seed: own };
     },
   };
 }

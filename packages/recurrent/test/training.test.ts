@@ -1,3 +1,4 @@
+import { chains } from '@unroll/nn';
 import { ignoreTarget, initParams, RecurrentModel, trainingLoss } from '@unroll/recurrent';
 import { disposeTree, forEachTensor, grad, type Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
@@ -97,7 +98,7 @@ describe('trainingLoss', () => {
     const packed = value(
       trainingLoss(
         model,
-        { batch: 4, tokens: join('tokens'), targets: join('targets'), lengths },
+        { batch: 4, tokens: join('tokens'), targets: join('targets'), parents: chains(lengths) },
         { n: 1, k: 2, initialState: { seed: seeds } },
       ),
     );
@@ -105,6 +106,23 @@ describe('trainingLoss', () => {
       (row, b) => value(trainingLoss(model, { batch: 1, ...row }, { n: 1, k: 2, initialState: { seed: seeds[b]! } })) * lengths[b]!,
     );
     expect(packed).toBeCloseTo(alone.reduce((a, b) => a + b) / 15, 5);
+  });
+
+  it('is the same where sequences share what they begin with as where each has its own', () => {
+    const [a, b] = [tokens.subarray(0, 5), Int32Array.from([...tokens.subarray(0, 3), 3, 1])];
+    const answers = Int32Array.from([ignoreTarget, ignoreTarget, 2, 3, 1, ignoreTarget, ignoreTarget, ignoreTarget, 4, 0]);
+    const options = { n: 1, k: 2, initialState: { seed: 3 } } as const;
+    const apart = { batch: 2, tokens: Int32Array.from([...a, ...b]), targets: answers, parents: chains([5, 5]) };
+    const together = {
+      batch: 1,
+      tokens: Int32Array.from([...a, 3, 1]),
+      targets: Int32Array.from([...answers.subarray(0, 5), 4, 0]),
+      parents: Int32Array.from([-1, 0, 1, 2, 3, 2, 5]),
+    };
+    expect(value(trainingLoss(model, together, options))).toBeCloseTo(value(trainingLoss(model, apart, options)), 5);
+    expect(() => trainingLoss(model, { ...together, parents: Int32Array.from([-1, 0, 1, 2, 3, 6, 5]) }, options)).toThrow(
+      'token 5 has the parent 6',
+    );
   });
 
   it('refuses what it cannot learn from', () => {

@@ -1,7 +1,7 @@
 import { ignoreTarget, type TrainingBatch } from '@unroll/recurrent';
 import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
 import { Random } from './random.js';
-import { type Problem, problemFor } from './tasks/task.js';
+import { familyFor, type Problem, problemFor } from './tasks/task.js';
 import { tasks } from './tasks/tasks.js';
 import { encodeText, endToken } from './text.js';
 
@@ -12,13 +12,15 @@ export interface TaskShare {
   readonly weight: number;
   /** Levels that are trained on, both included. */
   readonly levels: readonly [number, number];
+  /** Share of the training problems that are about fewer things, from 0 to 1; 0 when absent. Held-out problems never are. */
+  readonly small?: number;
 }
 
 /** Throws OptionError for unknown tasks, levels that a task does not have, and shares without weight. */
 export function checkMixture(mixture: readonly TaskShare[]): void {
   if (mixture.length === 0) throw new OptionError('tasks: needs one share at least');
   for (const share of mixture) {
-    refuseUnknownOptions('tasks', share, ['task', 'weight', 'levels']);
+    refuseUnknownOptions('tasks', share, ['task', 'weight', 'levels', 'small']);
     const task = tasks[share.task];
     if (task === undefined) throw new OptionError(`tasks: there is no task "${share.task}"; there are ${Object.keys(tasks).join(', ')}`);
     const [low, high] = share.levels;
@@ -28,53 +30,108 @@ export function checkMixture(mixture: readonly TaskShare[]): void {
     }
     if (!(share.weight > 0 && Number.isFinite(share.weight)))
       throw new OptionError(`tasks: the weight of ${share.task} must be above 0; got ${share.weight}`);
+    if (share.small !== undefined && !(share.small >= 0 && share.small <= 1))
+      throw new OptionError(`tasks: small, a share of the problems of ${share.task}, must be from 0 to 1; got ${share.small}`);
   }
 }
 
-function pick(mixture: readonly TaskShare[], random: Random): TaskShare {
+function pick(mixture: readonly TaskShare[], random: Random): number {
   const total = mixture.reduce((sum, { weight }) => sum + weight, 0);
   let left = random.next() * total;
-  for (const share of mixture) {
-    left -= share.weight;
-    if (left < 0) return share;
+  for (const [i, { weight }] of mixture.entries()) {
+    left -= weight;
+    if (left < 0) return i;
   }
-  return mixture[mixture.length - 1]!;
+  return mixture.length - 1;
+}
+
+/** Problems whose prompts begin alike, of one share of the mixture. */
+export interface Family {
+  readonly share: number;
+  readonly problems: readonly Problem[];
+}
+
+/** How far each share's levels go at the moment, and the share of problems at its highest; the whole range, evenly, when absent. */
+export interface Reach {
+  readonly level: readonly number[];
+  readonly focus: number;
 }
 
 /**
- * `count` problems of the mixture, from place `start` of its endless list. Problem i is a function of (seed, i) alone. Held-out problems
- * come from a list of their own, and the two never meet.
+ * `count` families of problems for training, from place `start` of the mixture's endless list. Family i is a function of (seed, i) and
+ * reach alone.
  */
-export function drawProblems(mixture: readonly TaskShare[], seed: number, start: number, count: number, heldOut = false): Problem[] {
+export function drawFamilies(mixture: readonly TaskShare[], seed: number, start: number, count: number, reach?: Reach): Family[] {
   return Array.from({ length: count }, (_, i) => {
-    const random = new Random(seed, heldOut ? 'validation' : 'problem', start + i);
+    const random = new Random(seed, 'problem', start + i);
     const share = pick(mixture, random);
-    return problemFor(tasks[share.task]!, random, random.int(share.levels[0], share.levels[1]), heldOut);
+    const { task, levels, small = 0 } = mixture[share]!;
+    const highest = reach?.level[share] ?? levels[1];
+    const level = random.next() < (reach?.focus ?? 0) ? highest : random.int(levels[0], highest);
+    return { share, problems: familyFor(tasks[task]!, random, level, random.next() < small) };
   });
 }
 
+/** `count` problems of the held-out set, which no training problem is ever in. Problem i is a function of (seed, i) alone. */
+export function drawHeldOut(mixture: readonly TaskShare[], seed: number, count: number): Problem[] {
+  return Array.from({ length: count }, (_, i) => {
+    const random = new Random(seed, 'validation', i);
+    const { task, levels } = mixture[pick(mixture, random)]!;
+    const from = Math.min(Math.max(levels[0], tasks[task]!.heldOutFrom), levels[1]);
+    return problemFor(tasks[task]!, random, random.int(from, levels[1]), true);
+  });
+}
+
+/** Packed problems: what `tokenLosses` takes, and where each problem's answer is in it. */
+export interface PackedProblems {
+  readonly data: TrainingBatch;
+  /** Of each problem, in order, the tokens whose targets are its answer and the newline behind it. */
+  readonly answers: readonly (readonly number[])[];
+}
+
 /**
- * Problems as packed sequences, one behind the other without padding; none sees another. The loss counts the answer and the newline that
- * ends it. Throws OptionError for a problem longer than the context.
+ * Problems as packed sequences without padding. Those of one family share the tokens that they begin with; otherwise none sees another.
+ * The loss counts the answer and the newline that ends it. Throws OptionError for a problem longer than the context.
  */
-export function batchOf(problems: readonly Problem[], contextLength: number): TrainingBatch {
+export function packProblems(families: readonly (readonly Problem[])[], contextLength: number): PackedProblems {
   const tokens: number[] = [];
   const targets: number[] = [];
-  const lengths = problems.map(({ prompt, answer }) => {
-    const asked = encodeText(prompt);
-    const all = [...asked, ...encodeText(answer), endToken];
-    // The last token is only ever a target.
-    const length = all.length - 1;
-    if (length > contextLength) {
-      throw new OptionError(`batch: a problem has ${length} tokens, the context ${contextLength}; lower the levels or raise block_size`);
+  const parents: number[] = [];
+  const answers: number[][] = [];
+  let batch = 0;
+  for (const family of families) {
+    const known = new Map<string, number>();
+    for (const { prompt, answer } of family) {
+      const asked = encodeText(prompt);
+      const all = [...asked, ...encodeText(answer), endToken];
+      // The last token is only ever a target.
+      if (all.length - 1 > contextLength) {
+        throw new OptionError(
+          `batch: a problem has ${all.length - 1} tokens, the context ${contextLength}; lower the levels or raise block_size`,
+        );
+      }
+      let at = -1;
+      const own: number[] = [];
+      for (let i = 0; i < all.length - 1; i++) {
+        const step = `${at} ${all[i]}`;
+        let here = known.get(step);
+        if (here === undefined) {
+          here = tokens.push(all[i]!) - 1;
+          parents.push(at);
+          targets.push(ignoreTarget);
+          known.set(step, here);
+          if (at < 0) batch++;
+        }
+        at = here;
+        if (i + 1 < asked.length) continue;
+        targets[at] = all[i + 1]!;
+        own.push(at);
+      }
+      answers.push(own);
     }
-    for (let i = 0; i < length; i++) {
-      tokens.push(all[i]!);
-      targets.push(i + 1 >= asked.length ? all[i + 1]! : ignoreTarget);
-    }
-    return length;
-  });
-  return { batch: problems.length, tokens: Int32Array.from(tokens), targets: Int32Array.from(targets), lengths };
+  }
+  const data = { batch, tokens: Int32Array.from(tokens), targets: Int32Array.from(targets), parents: Int32Array.from(parents) };
+  return { data, answers };
 }
 
 /** Documents one behind the other, each closed by `end`, in rows of `length` tokens with every next token as target; what is left over is dropped. */

@@ -2,6 +2,7 @@ import { adamw, checkSchedule, ellisAdam, muon, type ParameterGroup, type Schedu
 import { parseRecurrentConfig } from '@unroll/recurrent';
 import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
 import { checkMixture, type TaskShare } from './batch.js';
+import { type CurriculumConfig, checkCurriculum } from './curriculum.js';
 import { checkDepth, type DepthConfig } from './depth.js';
 import { vocabularySize } from './text.js';
 
@@ -14,7 +15,11 @@ export interface TrainingConfig {
   readonly seed: number;
   readonly steps: number;
   readonly tasks: readonly TaskShare[];
-  /** Problems of a step are microBatch * accumulate. */
+  /** Levels that enter one by one; all from the start when absent. */
+  readonly curriculum?: CurriculumConfig;
+  /** Scale of the random initial state, 0 for zeros; 1, as the paper trains, when absent. */
+  readonly stateScale?: number;
+  /** A step has microBatch * accumulate families of problems that begin alike. */
   readonly microBatch: number;
   /** Micro-batches whose mean gradient makes a step; 1 when absent. */
   readonly accumulate?: number;
@@ -40,6 +45,8 @@ const fields = [
   'seed',
   'steps',
   'tasks',
+  'curriculum',
+  'stateScale',
   'microBatch',
   'accumulate',
   'depth',
@@ -74,6 +81,9 @@ export function parseTrainingConfig(json: unknown): TrainingConfig {
     );
   if (!Array.isArray(config.tasks)) throw new OptionError('training config: tasks must be a list');
   checkMixture(config.tasks);
+  if (config.curriculum !== undefined) checkCurriculum(config.curriculum);
+  if (!((config.stateScale ?? 1) >= 0 && (config.stateScale ?? 1) <= 100))
+    throw new OptionError(`training config: stateScale must be from 0 to 100; got ${config.stateScale}`);
   checkDepth(config.depth);
   checkSchedule(config.schedule);
   refuseUnknownOptions('training config: optimizer', config.optimizer, ['name', 'weightDecay', 'otherRate']);

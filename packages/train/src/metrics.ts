@@ -1,5 +1,6 @@
-import { layoutOf, type RecurrentModel, type TrainingBatch, trainingLoss } from '@unroll/recurrent';
+import { ignoreTarget, layoutOf, type RecurrentModel, type TrainingBatch, trainingLoss } from '@unroll/recurrent';
 import { type Tensor, tidy } from '@unroll/tensor';
+import type { PackedProblems } from './batch.js';
 
 /** How the states of a batch's tokens look after r recurrences. */
 export interface StateMetrics {
@@ -78,4 +79,49 @@ export async function measureStates(model: RecurrentModel, batch: TrainingBatch,
     return Float32Array.from([...positions].flatMap((position, i) => (position < 0 ? [] : [...values.subarray(i * C, (i + 1) * C)])));
   };
   return stateMetrics(await kept(last), await kept(before), C);
+}
+
+/**
+ * Which problems are answered right, to the last character and the end, at each depth (ascending) from the zero state: `[depth][problem]`.
+ * Greedy decoding writes an answer just when each of its tokens is the likeliest behind the right ones before it, so one pass tells.
+ */
+export async function solvedByDepth(
+  model: RecurrentModel,
+  { data, answers }: PackedProblems,
+  depths: readonly number[],
+  breathe: () => Promise<void> = async () => {},
+): Promise<boolean[][]> {
+  const { device } = model;
+  const { open, shape } = layoutOf(model, data);
+  const V = model.vocabularySize;
+  const pass = open();
+  const owned: Tensor[] = [];
+  const solved: boolean[][] = [];
+  try {
+    const [e, start] = tidy(device, () => [
+      model.prelude(device.tensor(data.tokens, shape, { dtype: 'i32' }), pass),
+      model.initialState(pass, { scale: 0 }),
+    ]);
+    owned.push(e!, start!);
+    for (let loop = 0; loop < depths[depths.length - 1]!; loop++) {
+      const next = model.step(e!, owned[1]!, loop, pass);
+      owned[1]!.dispose();
+      owned[1] = next;
+      if (!depths.includes(loop + 1)) continue;
+      const tensor = model.readout(next, pass);
+      const logits = await tensor.data();
+      tensor.dispose();
+      const right = data.targets.map((target, i) => {
+        if (target === ignoreTarget) return 1;
+        const row = logits.subarray(i * V, (i + 1) * V);
+        return Number(row.every((logit, token) => token === target || logit < row[target]!));
+      });
+      solved.push(answers.map((places) => places.every((at) => right[at] === 1)));
+      await breathe();
+    }
+  } finally {
+    for (const tensor of owned) tensor.dispose();
+    pass.dispose();
+  }
+  return solved;
 }

@@ -1,5 +1,6 @@
 import { type ByteSink, type SafetensorsFile, toFloat32, writeSafetensors } from '@unroll/checkpoint';
 import { type Tensor, UnrollError } from '@unroll/tensor';
+import type { CurriculumState } from './curriculum.js';
 import type { Trainer } from './trainer.js';
 
 /** A saved run that does not fit the run that is to go on from it. */
@@ -23,9 +24,15 @@ export async function saveTraining(sink: ByteSink, trainer: Trainer): Promise<vo
     shape: tensor.shape,
     bytes: () => contentOf(tensor),
   }));
-  const { step, tokens, config } = trainer;
+  const { step, tokens, config, curriculum } = trainer;
   await writeSafetensors(sink, tensors, {
-    metadata: { format, step: String(step), tokens: String(tokens), config: JSON.stringify(config) },
+    metadata: {
+      format,
+      step: String(step),
+      tokens: String(tokens),
+      config: JSON.stringify(config),
+      ...(curriculum === undefined ? {} : { curriculum: JSON.stringify(curriculum) }),
+    },
   });
 }
 
@@ -59,4 +66,6 @@ export async function resumeTraining(file: SafetensorsFile, trainer: Trainer): P
   trainer.step = Number(field('step'));
   trainer.tokens = Number(field('tokens'));
   trainer.optimizer.stepCount = trainer.step;
+  const curriculum = field('curriculum');
+  trainer.curriculum = curriculum === undefined ? undefined : (JSON.parse(curriculum) as CurriculumState);
 }

@@ -1,8 +1,9 @@
 import { accumulateMean, clipByGlobalNorm, Ema, learningRateAt, Optimizer } from '@unroll/nn/optim';
-import { initParams, parseRecurrentConfig, RecurrentModel, type TrainingBatch, trainingLoss } from '@unroll/recurrent';
+import { initParams, meanOfCounted, parseRecurrentConfig, RecurrentModel, type TrainingBatch, tokenLosses } from '@unroll/recurrent';
 import { type Device, disposeTree, forEachTensor, type Tensor, UnrollError, valueAndGrad } from '@unroll/tensor';
-import { batchOf, drawProblems } from './batch.js';
+import { drawFamilies, drawHeldOut, type Family, packProblems } from './batch.js';
 import { groupsOf, parseTrainingConfig, type TrainingConfig } from './config.js';
+import { advance, beginCurriculum, type CurriculumState } from './curriculum.js';
 import { depthAt } from './depth.js';
 import { Random } from './random.js';
 
@@ -21,11 +22,15 @@ export interface StepResult {
   readonly k: number;
   /** Tokens of the step. */
   readonly tokens: number;
+  /** Highest level of each task that is trained on, with a curriculum. */
+  readonly levels?: Readonly<Record<string, number>>;
+  /** Mean of -log p(answer) of each task's problems in the step. */
+  readonly tasks: Readonly<Record<string, number>>;
 }
 
 /**
  * A training run: the model, its optimiser and the place in the data. It owns them, never the device. All that a step draws is a
- * function of (seed, step), so that weights, optimiser and `step` are the whole state of a run.
+ * function of (seed, step, curriculum), so that weights, optimiser, `step` and `curriculum` are the whole state of a run.
  */
 export class Trainer {
   readonly config: TrainingConfig;
@@ -36,6 +41,8 @@ export class Trainer {
   step = 0;
   /** Tokens seen. */
   tokens = 0;
+  /** Where the levels stand. */
+  curriculum: CurriculumState | undefined;
 
   /** Throws OptionError or ConfigError for a config that does not fit. */
   constructor(
@@ -46,21 +53,25 @@ export class Trainer {
     const shape = parseRecurrentConfig(config.model);
     this.model = new RecurrentModel(device, shape, initParams(device, shape, { seed: config.seed }));
     this.optimizer = new Optimizer(this.model.params, groupsOf(config));
+    this.curriculum = config.curriculum && beginCurriculum(config.tasks.map(({ levels }) => levels[0]));
     this.ema = config.ema === undefined ? undefined : new Ema(this.model.params, config.ema);
   }
 
-  /** The micro-batches of a step, counted from 1. */
-  batches(step: number): TrainingBatch[] {
-    const { tasks, seed, microBatch, accumulate = 1 } = this.config;
-    return Array.from({ length: accumulate }, (_, i) => {
-      const first = ((step - 1) * accumulate + i) * microBatch;
-      return batchOf(drawProblems(tasks, seed, first, microBatch), this.model.contextLength);
-    });
+  /** The problems of a step, counted from 1, micro-batch by micro-batch. */
+  families(step: number): Family[][] {
+    const { tasks, seed, microBatch, accumulate = 1, curriculum } = this.config;
+    const reach = curriculum && this.curriculum && { level: this.curriculum.level, focus: curriculum.focus };
+    return Array.from({ length: accumulate }, (_, i) =>
+      drawFamilies(tasks, seed, ((step - 1) * accumulate + i) * microBatch, microBatch, reach),
+    );
   }
 
   /** Held-out problems as one batch: the same ones for every run of these tasks. */
   validation(count: number): TrainingBatch {
-    return batchOf(drawProblems(this.config.tasks, 0, 0, count, true), this.model.contextLength);
+    return packProblems(
+      drawHeldOut(this.config.tasks, 0, count).map((problem) => [problem]),
+      this.model.contextLength,
+    ).data;
   }
 
   /** One step of the optimiser. Throws DivergedError, with the weights as they were, when loss or gradient are not finite. */
@@ -74,14 +85,24 @@ export class Trainer {
       let loss = 0;
       let tokens = 0;
       let grads: typeof model.params | undefined;
-      const batches = this.batches(step);
-      for (const [i, batch] of batches.entries()) {
-        const seeds = Array.from({ length: batch.batch }, (_, row) => (stateSeed + i * batch.batch + row) % 2 ** 32);
-        const options = { ...depth, initialState: { seed: seeds }, recompute: config.recompute ?? false };
-        const result = valueAndGrad(() => trainingLoss(model, batch, options), model.params);
+      const record = new StepRecord(this);
+      const batches = this.families(step);
+      for (const [i, families] of batches.entries()) {
+        const { data, answers } = packProblems(
+          families.map(({ problems }) => problems),
+          model.contextLength,
+        );
+        const seeds = Array.from({ length: data.batch }, (_, row) => (stateSeed + i * config.microBatch + row) % 2 ** 32);
+        const initialState = { seed: seeds, scale: config.stateScale ?? 1 };
+        const options = { ...depth, initialState, recompute: config.recompute ?? false };
+        const result = valueAndGrad(() => {
+          const each = tokenLosses(model, data, options);
+          return { loss: meanOfCounted(each, data), each };
+        }, model.params);
         owned.push(result);
-        loss += (await result.value.data())[0]! / batches.length;
-        tokens += batch.tokens.length;
+        loss += (await result.value.loss.data())[0]! / batches.length;
+        record.add(families, answers, (await result.value.each.data()) as Float32Array);
+        tokens += data.tokens.length;
         if (grads === undefined) grads = result.grads;
         else {
           accumulateMean(grads, result.grads, i);
@@ -101,7 +122,10 @@ export class Trainer {
       this.ema?.update();
       this.step = step;
       this.tokens += tokens;
-      return { step, loss, gradNorm, learningRate, ...depth, tokens };
+      const levels = record.levels();
+      // A shallow pass says little about whether a level can be solved.
+      if (depth.n + depth.k >= config.depth.mean) this.curriculum = record.advanced();
+      return { step, loss, gradNorm, learningRate, ...depth, tokens, ...levels, tasks: record.tasks() };
     } finally {
       disposeTree(owned);
     }
@@ -127,3 +151,49 @@ export class Trainer {
     this.dispose();
   }
 }
+
+/** What the problems of a step cost, by task and at the highest levels. */
+class StepRecord {
+  readonly #all: number[][];
+  readonly #highest: number[][];
+
+  constructor(private readonly trainer: Trainer) {
+    this.#all = trainer.config.tasks.map(() => []);
+    this.#highest = trainer.config.tasks.map(() => []);
+  }
+
+  add(families: readonly Family[], answers: readonly (readonly number[])[], losses: Float32Array): void {
+    let i = 0;
+    for (const { share, problems } of families) {
+      for (const { level } of problems) {
+        const loss = answers[i++]!.reduce((sum, at) => sum + losses[at]!, 0);
+        this.#all[share]!.push(loss);
+        if (level === this.trainer.curriculum?.level[share]) this.#highest[share]!.push(loss);
+      }
+    }
+  }
+
+  tasks(): Record<string, number> {
+    const { tasks } = this.trainer.config;
+    return Object.fromEntries(tasks.flatMap(({ task }, i) => (this.#all[i]!.length === 0 ? [] : [[task, mean(this.#all[i]!)]])));
+  }
+
+  levels(): { levels?: Record<string, number> } {
+    const { config, curriculum } = this.trainer;
+    return curriculum === undefined ? {} : { levels: Object.fromEntries(config.tasks.map(({ task }, i) => [task, curriculum.level[i]!])) };
+  }
+
+  advanced(): CurriculumState | undefined {
+    const { config, curriculum } = this.trainer;
+    if (config.curriculum === undefined || curriculum === undefined) return undefined;
+    const measured = this.#highest.map((losses) => (losses.length === 0 ? undefined : mean(losses)));
+    return advance(
+      config.curriculum,
+      curriculum,
+      measured,
+      config.tasks.map(({ levels }) => levels[1]),
+    );
+  }
+}
+
+const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -1,15 +1,17 @@
 import { ignoreTarget } from '@unroll/recurrent';
 import {
-  batchOf,
   checkDepth,
   checkMixture,
   depthAt,
-  drawProblems,
+  drawFamilies,
+  drawHeldOut,
   encodeText,
   endToken,
+  familyFor,
   isHeldOut,
   type Problem,
   packDocuments,
+  packProblems,
   problemFor,
   Random,
   tasks,
@@ -29,29 +31,34 @@ describe('the tasks', () => {
       return String(a! + b!);
     },
     parity(prompt) {
-      const [, bits, count] = /^#([01]+):(\d+)=$/.exec(prompt)!;
-      return String([...bits!.slice(0, Number(count))].filter((bit) => bit === '1').length % 2);
+      return String([.../^#([01]+)=$/.exec(prompt)![1]!].filter((bit) => bit === '1').length % 2);
     },
     pointer(prompt) {
-      const [, edges, start, steps] = /^@((?:\d\d)+):(\d)\*(\d+)=$/.exec(prompt)!;
+      const [, edges, start, steps] = /^@(\d\d(?:\.\d\d)*):(\d)\*(\d+)=$/.exec(prompt)!;
       const walk = (at: string, left: number): string =>
-        left === 0 ? at : walk(edges!.match(/../g)!.find((edge) => edge[0] === at)![1]!, left - 1);
+        left === 0 ? at : walk(edges!.split('.').find((edge) => edge[0] === at)![1]!, left - 1);
       return walk(start!, Number(steps));
     },
     permutation(prompt) {
       const all = prompt.slice(1, -1).split('.');
       // Where a thing lies after all orders: things in places are rearranged one order after the other.
-      return all.reduce((things, order) => [...order].map((place) => things[Number(place) - 1]!).join(''), '12345');
+      const inOrder = '12345'.slice(0, all[0]!.length);
+      return all.reduce((things, order) => [...order].map((place) => things[Number(place) - 1]!).join(''), inOrder);
     },
   };
 
   it.each(Object.keys(tasks))('%s: right answers, of its characters, at its levels', (name) => {
     const task = tasks[name]!;
     for (const level of [task.levels[0], Math.ceil((task.levels[0] + task.levels[1]) / 2), task.levels[1]]) {
-      for (const { prompt, answer } of many(name, level, 60)) {
+      const families = [false, true].flatMap((small) =>
+        Array.from({ length: 40 }, (_, i) => familyFor(task, new Random(7, 'problem', i), level, small)),
+      );
+      for (const { prompt, answer, level: own } of [...many(name, level, 60), ...families.flat()]) {
         expect(answer).toBe(solvers[name]!(prompt));
+        expect(own).toBeLessThanOrEqual(level);
         expect(() => encodeText(prompt + answer)).not.toThrow();
       }
+      expect(families.every((problems) => problems[0]!.level === level)).toBe(true);
     }
   });
 
@@ -60,18 +67,22 @@ describe('the tasks', () => {
       { task: 'addition', weight: 1, levels: [2, 4] as const },
       { task: 'parity', weight: 3, levels: [6, 8] as const },
     ];
-    const all = drawProblems(mixture, 5, 0, 400);
-    expect(drawProblems(mixture, 5, 123, 10)).toEqual(all.slice(123, 133));
-    expect(drawProblems(mixture, 6, 0, 5)).not.toEqual(all.slice(0, 5));
-    const share = all.filter(({ prompt }) => prompt.startsWith('#')).length / all.length;
+    const all = drawFamilies(mixture, 5, 0, 400);
+    expect(drawFamilies(mixture, 5, 123, 10)).toEqual(all.slice(123, 133));
+    expect(drawFamilies(mixture, 6, 0, 5)).not.toEqual(all.slice(0, 5));
+    const share = all.filter((family) => family.share === 1).length / all.length;
     expect(share).toBeGreaterThan(0.68);
     expect(share).toBeLessThan(0.82);
   });
 
   it.each(Object.keys(tasks))('%s: nothing that is held out is trained on', (name) => {
     const task = tasks[name]!;
-    const level = Math.max(2, task.levels[0]);
-    const trained = new Set(many(name, level, 2000).map(({ key }) => key));
+    const level = Math.max(2, task.heldOutFrom);
+    // Also as the beginning of a longer problem.
+    const families = [level, level + 1].flatMap((at) =>
+      Array.from({ length: 2000 }, (_, i) => familyFor(task, new Random(7, 'problem', i), at, i % 2 === 0)),
+    );
+    const trained = new Set(families.flat().map(({ key }) => key));
     const held = many(name, level, 200, true);
     expect(held.filter(({ key }) => trained.has(key))).toEqual([]);
     expect(held.every((problem) => isHeldOut(task, problem))).toBe(true);
@@ -85,35 +96,59 @@ describe('the tasks', () => {
   });
 
   it('say when a level has too few problems to be split', () => {
-    const task = { ...tasks.parity!, generate: (): Problem => ({ prompt: '#', answer: '0', key: 'one' }) };
-    expect(() => problemFor(task, new Random(1, 'problem', 0), 6, !isHeldOut(task, { prompt: '#', answer: '0', key: 'one' }))).toThrow(
-      'too few to be split',
-    );
+    const only: Problem = { prompt: '#', answer: '0', level: 6, key: 'one' };
+    const task = { ...tasks.parity!, generate: () => [only] as const };
+    expect(() => problemFor(task, new Random(1, 'problem', 0), 6, !isHeldOut(task, only))).toThrow('too few to be split');
   });
 
   it('are checked', () => {
     expect(() => checkMixture([{ task: 'chess', weight: 1, levels: [1, 2] }])).toThrow('there is no task "chess"');
-    expect(() => checkMixture([{ task: 'parity', weight: 1, levels: [1, 2] }])).toThrow('are 6 to 40; got 1 to 2');
+    expect(() => checkMixture([{ task: 'parity', weight: 1, levels: [0, 2] }])).toThrow('are 1 to 40; got 0 to 2');
+    expect(() => checkMixture([{ task: 'parity', weight: 1, levels: [1, 2], small: 2 }])).toThrow(
+      'small, a share of the problems of parity',
+    );
     expect(() => checkMixture([{ task: 'parity', weight: 0, levels: [6, 7] }])).toThrow('weight of parity must be above 0');
     expect(() => checkMixture([])).toThrow('one share at least');
   });
 });
 
 describe('batches', () => {
+  const problem = (prompt: string, answer: string): Problem => ({ prompt, answer, level: 1, key: '' });
+  const of = (text: string) => encodeText(text);
+
   it('count the answer and its end, nothing else', () => {
-    const data = batchOf(
-      [
-        { prompt: '1+2=', answer: '3', key: '' },
-        { prompt: '12+30=', answer: '42', key: '' },
-      ],
-      16,
-    );
-    expect(data.lengths).toEqual([5, 8]);
-    const of = (text: string) => encodeText(text);
+    const { data, answers } = packProblems([[problem('1+2=', '3')], [problem('12+30=', '42')]], 16);
+    expect(data.batch).toBe(2);
+    expect([...data.parents!]).toEqual([-1, 0, 1, 2, 3, -1, 5, 6, 7, 8, 9, 10, 11]);
+    expect(answers).toEqual([
+      [3, 4],
+      [10, 11, 12],
+    ]);
     expect([...data.tokens]).toEqual([...of('1+2=3'), ...of('12+30=42')]);
     const none = (count: number) => new Array<number>(count).fill(ignoreTarget);
     expect([...data.targets]).toEqual([...none(3), ...of('3'), endToken, ...none(5), ...of('42'), endToken]);
-    expect(() => batchOf([{ prompt: '12+30=', answer: '42', key: '' }], 4)).toThrow('has 8 tokens, the context 4');
+    expect(() => packProblems([[problem('12+30=', '42')]], 4)).toThrow('has 8 tokens, the context 4');
+  });
+
+  it('share the tokens that problems of one family begin with', () => {
+    const { data, answers } = packProblems([[problem('#011=', '0'), problem('#01=', '1')], [problem('#01=', '1')]], 16);
+    expect(data.batch).toBe(2);
+    expect([...data.tokens]).toEqual([...of('#011=0'), ...of('=1'), ...of('#01=1')]);
+    expect([...data.parents!]).toEqual([-1, 0, 1, 2, 3, 4, 2, 6, -1, 8, 9, 10, 11]);
+    expect(answers).toEqual([
+      [4, 5],
+      [6, 7],
+      [11, 12],
+    ]);
+    expect(answers.map((own) => own.map((at) => data.targets[at]))).toEqual([of('0'), of('1'), of('1')].map((x) => [...x, endToken]));
+  });
+
+  it('draw held-out problems alike for every seed of a run, at levels that have some', () => {
+    const mixture = [{ task: 'parity', weight: 1, levels: [1, 8] as const }];
+    const drawn = drawHeldOut(mixture, 0, 60);
+    expect(drawn).toEqual(drawHeldOut(mixture, 0, 60));
+    expect(Math.min(...drawn.map(({ level }) => level))).toBe(6);
+    expect(drawn.every((one) => isHeldOut(tasks.parity!, one))).toBe(true);
   });
 
   it('pack documents in rows', () => {

@@ -94,6 +94,11 @@ async function trimLog(path: string, lastStep: number): Promise<void> {
 
 /** Writes the model so far as a checkpoint folder. */
 async function exportModel(folder: string, trainer: Trainer): Promise<void> {
+  if (trainer.ema === undefined) return writeModel(folder, trainer);
+  await trainer.ema.swapped(() => writeModel(folder, trainer));
+}
+
+async function writeModel(folder: string, trainer: Trainer): Promise<void> {
   await mkdir(folder, { recursive: true });
   const weights: Parameters<typeof writeSafetensors>[1] extends Iterable<infer T> ? T[] : never = [];
   forEachTensor(trainer.model.params, (tensor, name) => {

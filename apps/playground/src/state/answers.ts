@@ -1,28 +1,24 @@
 /** Right answers of the problems that the project's small models are trained on, from the prompt alone. */
 const solvers: readonly (readonly [RegExp, (match: RegExpMatchArray) => string | undefined])[] = [
   [/^(\d{1,15})\+(\d{1,15})=$/, ([, a, b]) => String(Number(a) + Number(b))],
+  [/^#([01]+)=$/, ([, bits]) => String([...bits!].filter((bit) => bit === '1').length % 2)],
   [
-    /^#([01]+):(\d+)=$/,
-    ([, bits, count]) =>
-      Number(count) > bits!.length ? undefined : String([...bits!.slice(0, Number(count))].filter((bit) => bit === '1').length % 2),
-  ],
-  [
-    /^@((?:\d\d)+):(\d)\*(\d+)=$/,
+    /^@(\d\d(?:\.\d\d)*):(\d)\*(\d+)=$/,
     ([, edges, start, steps]) => {
-      const next = new Map(edges!.match(/../g)!.map((edge) => [edge[0]!, edge[1]!]));
+      const next = new Map(edges!.split('.').map((edge) => [edge[0]!, edge[1]!]));
       let at: string | undefined = start;
       for (let i = 0; i < Number(steps) && at !== undefined; i++) at = next.get(at);
       return at;
     },
   ],
   [
-    /^%([1-5]{5}(?:\.[1-5]{5})*)=$/,
-    ([, text]) =>
-      text!
-        .split('.')
-        .map((one) => [...one].map(Number))
-        .reduce((before, now) => now.map((i) => before[i - 1]!))
-        .join(''),
+    /^%([1-5]{2,5}(?:\.[1-5]{2,5})*)=$/,
+    ([, text]) => {
+      const all = text!.split('.').map((one) => [...one].map(Number));
+      const inOrder = all[0]!.map((_, i) => i + 1).join('');
+      if (all.some((one) => [...one].sort().join('') !== inOrder)) return undefined;
+      return all.reduce((before, now) => now.map((i) => before[i - 1]!)).join('');
+    },
   ],
 ];
 
@@ -47,9 +43,9 @@ export function solveRest(prompt: string): string | undefined {
 export function explain(prompt: string): string | undefined {
   let match = prompt.match(/^(\d+)\+(\d+)=$/);
   if (match !== null) return `What is ${match[1]} + ${match[2]}?`;
-  match = prompt.match(/^#([01]+):(\d+)=$/);
-  if (match !== null) return `Is the number of 1s among the first ${match[2]} bits odd (1) or even (0)?`;
-  match = prompt.match(/^@((?:\d\d)+):(\d)\*(\d+)=$/);
+  match = prompt.match(/^#([01]+)=$/);
+  if (match !== null) return `Is the number of 1s among these ${match[1]!.length} bits odd (1) or even (0)?`;
+  match = prompt.match(/^@(\d\d(?:\.\d\d)*):(\d)\*(\d+)=$/);
   if (match !== null) return `Each pair is an arrow. From ${match[2]}, where do ${match[3]} steps along the arrows lead?`;
   match = prompt.match(/^%([1-5.]+)=$/);
   if (match !== null) return `Apply these ${match[1]!.split('.').length} reorderings one after the other. What order comes out?`;

@@ -3,16 +3,16 @@ import { type Device, forEachTensor, type Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { createWebGPUDevice, type GpuLike } from '@unroll/tensor/webgpu';
 import {
-  batchOf,
-  drawProblems,
+  drawHeldOut,
   lossByDepth,
+  packProblems,
   parseTrainingConfig,
+  solvedByDepth,
   Trainer,
   type TrainingConfig,
   tasks,
   tokenizerFiles,
 } from '@unroll/train';
-import { rightByDepth, share } from './accuracy.js';
 import type { EngineState } from './engine.js';
 import type { CallContext } from './host.js';
 import type { Example, Methods, TrainArgs } from './protocol.js';
@@ -31,7 +31,9 @@ export function configOf(args: TrainArgs): TrainingConfig {
     const task = tasks[name];
     if (task === undefined) throw new Error(`there is no task "${name}"; there are ${Object.keys(tasks).join(', ')}`);
     const [least, most] = task.levels;
-    return { task: name, weight: 1, levels: [least, Math.min(most, least + args.level - 1)] as const };
+    // Accuracy is measured on held-out problems, which the lowest levels do not have.
+    const highest = Math.max(task.heldOutFrom, least + args.level - 1);
+    return { task: name, weight: 1, levels: [least, Math.min(most, highest)] as const };
   });
   return parseTrainingConfig({
     model: {
@@ -88,9 +90,7 @@ async function exportFiles(trainer: Trainer): Promise<{ readonly name: string; r
 }
 
 function examplesOf(config: TrainingConfig): Example[] {
-  return config.tasks.flatMap((task) =>
-    drawProblems([task], 0, 0, 8, true).map(({ prompt, answer }) => ({ prompt, answer, task: task.task })),
-  );
+  return config.tasks.flatMap((task) => drawHeldOut([task], 0, 8).map(({ prompt, answer }) => ({ prompt, answer, task: task.task })));
 }
 
 /** Trains until the steps are done or the page stops it; what was learned stays for saving and for use. */
@@ -104,7 +104,10 @@ export async function runTraining(
   try {
     const trainer = new Trainer(device, config);
     try {
-      const held = batchOf(drawProblems(config.tasks, 0, 0, PROBLEMS, true), trainer.model.contextLength);
+      const held = packProblems(
+        drawHeldOut(config.tasks, 0, PROBLEMS).map((problem) => [problem]),
+        trainer.model.contextLength,
+      );
       while (trainer.step < config.steps && !signal.aborted) {
         const started = performance.now();
         // One step at a time, so that answers in the other tab come in between.
@@ -113,8 +116,9 @@ export async function runTraining(
         const { step, loss, n, k, tokens } = result;
         item({ kind: 'step', step, loss, depth: n + k, tokensPerSecond: tokens / seconds });
         if (isDue(step, config.steps)) {
-          const accuracy = (await rightByDepth(trainer.model, held, DEPTHS, { scale: 0 })).map(share);
-          const losses = await lossByDepth(trainer.model, held, DEPTHS);
+          const solved = await solvedByDepth(trainer.model, held, DEPTHS);
+          const accuracy = solved.map((right) => right.filter(Boolean).length / PROBLEMS);
+          const losses = await lossByDepth(trainer.model, held.data, DEPTHS);
           item({ kind: 'accuracy', step, depths: DEPTHS, accuracy, loss: losses.map((one) => one.loss) });
         }
         // A step on the CPU does not await anything that takes time: let a stop be heard.

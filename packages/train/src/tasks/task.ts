@@ -3,6 +3,7 @@ import type { Random } from '../random.js';
 export interface Problem {
   readonly prompt: string;
   readonly answer: string;
+  readonly level: number;
   /** The same for problems that are the same to a reader, such as a + b and b + a: what the held-out set is told apart by. */
   readonly key: string;
 }
@@ -14,7 +15,13 @@ export interface Task {
   readonly level: string;
   /** Levels that the generator makes. */
   readonly levels: readonly [least: number, most: number];
-  generate(random: Random, level: number): Problem;
+  /** Lower levels have so few problems that all are trained on; held-out problems begin here. */
+  readonly heldOutFrom: number;
+  /**
+   * A problem of this level and, behind it, others of the same or lower levels whose prompts begin alike. `small` ones are about fewer
+   * things, where a task has them: a model that learns to look things up among two or three goes on to eight.
+   */
+  generate(random: Random, level: number, small?: boolean): readonly [Problem, ...Problem[]];
 }
 
 /** FNV-1a with a final mix: which problems are held out may depend on nothing but their key. */
@@ -25,14 +32,21 @@ export function hashKey(text: string): number {
   return (hash ^ (hash >>> 13)) >>> 0;
 }
 
-/** One problem in sixteen is never trained on. */
-export const isHeldOut = (task: Task, { key }: Problem): boolean => hashKey(`${task.name} ${key}`) % 16 === 0;
+/** One problem in sixteen is never trained on, from the level on that has enough of them. */
+export const isHeldOut = (task: Task, { key, level }: Problem): boolean =>
+  level >= task.heldOutFrom && hashKey(`${task.name} ${key}`) % 16 === 0;
 
-/** A problem for training, or one of the held-out set: drawn until it is on the right side. */
-export function problemFor(task: Task, random: Random, level: number, heldOut: boolean): Problem {
+function draw(task: Task, random: Random, level: number, heldOut: boolean, small = false): readonly [Problem, ...Problem[]] {
   for (let tries = 0; tries < 10_000; tries++) {
-    const problem = task.generate(random, level);
-    if (isHeldOut(task, problem) === heldOut) return problem;
+    const problems = task.generate(random, level, small);
+    if (isHeldOut(task, problems[0]) === heldOut) return problems;
   }
   throw new Error(`${task.name}: level ${level} has no ${heldOut ? 'held-out' : 'training'} problem; its problems are too few to be split`);
 }
+
+/** A problem for training, or one of the held-out set: drawn until it is on the right side. */
+export const problemFor = (task: Task, random: Random, level: number, heldOut: boolean): Problem => draw(task, random, level, heldOut)[0];
+
+/** Problems for training whose prompts begin alike: one of this level, others of the same or lower ones. */
+export const familyFor = (task: Task, random: Random, level: number, small = false): Problem[] =>
+  draw(task, random, level, false, small).filter((problem) => !isHeldOut(task, problem));

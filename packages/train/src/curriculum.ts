@@ -1,0 +1,53 @@
+import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
+
+/** Easy problems first: a task's next level enters the mixture when the highest so far is mostly solved. */
+export interface CurriculumConfig {
+  /** Mean of -log p(answer) below which a level counts as solved, in nats. */
+  readonly solved: number;
+  /** Share of the problems that are of the highest level so far; the rest are of any up to it. */
+  readonly focus: number;
+  /** Decay of the moving average of that mean, per step; 0.9 when absent. */
+  readonly decay?: number;
+}
+
+/** Throws OptionError for unknown fields and values that do not fit. */
+export function checkCurriculum(config: CurriculumConfig): void {
+  refuseUnknownOptions('curriculum', config, ['solved', 'focus', 'decay']);
+  const { solved, focus, decay = 0.9 } = config;
+  if (!(solved > 0 && solved <= 100)) throw new OptionError(`curriculum: solved must be from above 0 to 100 nats; got ${solved}`);
+  if (!(focus >= 0 && focus <= 1)) throw new OptionError(`curriculum: focus must be from 0 to 1; got ${focus}`);
+  if (!(decay >= 0 && decay < 1)) throw new OptionError(`curriculum: decay must be from 0 to below 1; got ${decay}`);
+}
+
+/** Where each task of a mixture stands. Plain data, saved with a run: it depends on what the model has learned. */
+export interface CurriculumState {
+  /** Highest level that is trained on, by share of the mixture. */
+  readonly level: readonly number[];
+  /** Moving average of -log p(answer) at that level. */
+  readonly loss: readonly number[];
+}
+
+// An average that starts here has to be earned: with decay 0.9 it takes some 18 steps without any loss to fall to 0.3.
+const unknown = 2;
+
+export const beginCurriculum = (lowest: readonly number[]): CurriculumState => ({ level: lowest, loss: lowest.map(() => unknown) });
+
+/**
+ * After a step: `measured` has the mean of -log p(answer) at each share's level, undefined where the step had no such problem. Shares whose
+ * average falls below what counts as solved go one level up, to `highest` at most.
+ */
+export function advance(
+  { solved, decay = 0.9 }: CurriculumConfig,
+  state: CurriculumState,
+  measured: readonly (number | undefined)[],
+  highest: readonly number[],
+): CurriculumState {
+  const level = [...state.level];
+  const loss = state.loss.map((average, i) => (measured[i] === undefined ? average : decay * average + (1 - decay) * measured[i]));
+  loss.forEach((average, i) => {
+    if (average >= solved || level[i]! >= highest[i]!) return;
+    level[i] = level[i]! + 1;
+    loss[i] = unknown;
+  });
+  return { level, loss };
+}
