@@ -41,7 +41,10 @@ function unaryLoop(code: i32, x: usize, y: usize, n: i32, p: f32, q: f32): void 
   if (n & 3) storeTail(y + full, unary4(code, loadTail(x + full, n & 3), p, q), n & 3);
 }
 
-export function unary(code: i32, x: usize, y: usize, n: i32, p: f32, q: f32): void {
+/** The values n0 to n1 of y; n0 is a multiple of 4. */
+export function unary(code: i32, x0: usize, y0: usize, p: f32, q: f32, n0: i32, n1: i32): void {
+  const x = x0 + ((<usize>n0) << 2), y = y0 + ((<usize>n0) << 2);
+  const n = n1 - n0;
   switch (code) {
     case 0: unaryLoop(0, x, y, n, p, q); break;
     case 1: unaryLoop(1, x, y, n, p, q); break;
@@ -97,15 +100,18 @@ function binaryRow(code: i32, a: usize, sa: i32, b: usize, sb: i32, c: usize, n:
 }
 
 // meta: dims[rank], steps of a[rank], steps of b[rank], all i32 and counted in values; the last dim is the contiguous run.
+// The rows r0 to r1 of the dims before it; of a single row, its values r0 to r1.
 @inline
-function binaryLoop(code: i32, a: usize, b: usize, c: usize, rank: i32, meta: usize): void {
+function binaryLoop(code: i32, a: usize, b: usize, c: usize, rank: i32, meta: usize, r0: i32, r1: i32): void {
   const last = rank - 1;
   const n = i32.load(meta + ((<usize>last) << 2));
   const sa = i32.load(meta + ((<usize>(rank + last)) << 2));
   const sb = i32.load(meta + ((<usize>(2 * rank + last)) << 2));
-  let rows = 1;
-  for (let d = 0; d < last; d++) rows *= i32.load(meta + ((<usize>d) << 2));
-  for (let r = 0; r < rows; r++) {
+  if (last == 0) {
+    binaryRow(code, a + ((<usize>(r0 * sa)) << 2), sa, b + ((<usize>(r0 * sb)) << 2), sb, c + ((<usize>r0) << 2), r1 - r0);
+    return;
+  }
+  for (let r = r0; r < r1; r++) {
     let rest = r, oa = 0, ob = 0;
     for (let d = last - 1; d >= 0; d--) {
       const size = i32.load(meta + ((<usize>d) << 2));
@@ -118,24 +124,24 @@ function binaryLoop(code: i32, a: usize, b: usize, c: usize, rank: i32, meta: us
   }
 }
 
-export function binary(code: i32, a: usize, b: usize, c: usize, rank: i32, meta: usize): void {
+export function binary(code: i32, a: usize, b: usize, c: usize, rank: i32, meta: usize, r0: i32, r1: i32): void {
   switch (code) {
-    case 0: binaryLoop(0, a, b, c, rank, meta); break;
-    case 1: binaryLoop(1, a, b, c, rank, meta); break;
-    case 2: binaryLoop(2, a, b, c, rank, meta); break;
-    case 3: binaryLoop(3, a, b, c, rank, meta); break;
-    case 4: binaryLoop(4, a, b, c, rank, meta); break;
-    case 5: binaryLoop(5, a, b, c, rank, meta); break;
+    case 0: binaryLoop(0, a, b, c, rank, meta, r0, r1); break;
+    case 1: binaryLoop(1, a, b, c, rank, meta, r0, r1); break;
+    case 2: binaryLoop(2, a, b, c, rank, meta, r0, r1); break;
+    case 3: binaryLoop(3, a, b, c, rank, meta, r0, r1); break;
+    case 4: binaryLoop(4, a, b, c, rank, meta, r0, r1); break;
+    case 5: binaryLoop(5, a, b, c, rank, meta, r0, r1); break;
     default: unreachable();
   }
 }
 
-/** y (rows, I) = silu(x[:, :I]) * x[:, I:] for x (rows, 2 I). */
-export function siluMul(x: usize, y: usize, rows: i32, I: i32): void {
+/** The rows r0 to r1 of y (rows, I) = silu(x[:, :I]) * x[:, I:] for x (rows, 2 I). */
+export function siluMul(x: usize, y: usize, I: i32, r0: i32, r1: i32): void {
   const full = (<usize>(I & ~3)) << 2;
   const rem = I & 3;
   const width = (<usize>I) << 2;
-  for (let r = 0; r < rows; r++) {
+  for (let r = r0; r < r1; r++) {
     const gate = x + <usize>r * 2 * width;
     const up = gate + width;
     const out = y + <usize>r * width;

@@ -1,5 +1,6 @@
 import { hsum, loadTail, madd, sigmoid4, storeTail } from './math';
 import { rowExpSum, rowMax, safeShift } from './norm';
+import { own } from './thread';
 
 /** Of y = rmsNorm(x, w): dx (rows, C) and dw (C) for g = dL/dy (rows, C). */
 export function rmsNormGrad(x: usize, w: usize, g: usize, dx: usize, dw: usize, rows: i32, C: i32, eps: f32): void {
@@ -38,13 +39,13 @@ export function rmsNormGrad(x: usize, w: usize, g: usize, dx: usize, dw: usize, 
   }
 }
 
-/** Of y = siluMul(x): dx (rows, 2 I) for g = dL/dy (rows, I). */
-export function siluMulGrad(x: usize, g: usize, dx: usize, rows: i32, I: i32): void {
+/** Of y = siluMul(x): the rows r0 to r1 of dx (rows, 2 I) for g = dL/dy (rows, I). */
+export function siluMulGrad(x: usize, g: usize, dx: usize, I: i32, r0: i32, r1: i32): void {
   const full = (<usize>(I & ~3)) << 2;
   const rem = I & 3;
   const width = (<usize>I) << 2;
   const one = f32x4.splat(1);
-  for (let r = 0; r < rows; r++) {
+  for (let r = r0; r < r1; r++) {
     const gate = x + <usize>r * 2 * width;
     const from = g + <usize>r * width;
     const out = dx + <usize>r * 2 * width;
@@ -69,11 +70,11 @@ export function siluMulGrad(x: usize, g: usize, dx: usize, rows: i32, I: i32): v
   }
 }
 
-/** Of y = crossEntropy(x, target): dx (rows, V) = (softmax(x) - onehot) g[row], 0 where the target is ignored. Returns as crossEntropy does. */
-export function crossEntropyGrad(x: usize, target: usize, g: usize, dx: usize, rows: i32, V: i32, ignore: i32): i32 {
+/** Of y = crossEntropy(x, target): the rows r0 to r1 of dx (rows, V) = (softmax(x) - onehot) g[row], 0 where the target is ignored. Returns as crossEntropy does. */
+export function crossEntropyGrad(x: usize, target: usize, g: usize, dx: usize, V: i32, ignore: i32, r0: i32, r1: i32): i32 {
   const full = (<usize>(V & ~3)) << 2;
   const rem = V & 3;
-  for (let r = 0; r < rows; r++) {
+  for (let r = r0; r < r1; r++) {
     const t = i32.load(target + ((<usize>r) << 2));
     const p = x + ((<usize>(r * V)) << 2);
     const q = dx + ((<usize>(r * V)) << 2);
@@ -131,21 +132,25 @@ function accumulate(y: usize, f: f32, x: usize, D: i32): void {
 }
 
 /**
- * Of attention: dq (B, T, H, D), dk and dv (R, Hk, D) for g = dL/dout (B, T, H, D). scratch: 12 S bytes (rows, weights, products).
- * Returns as attention does.
+ * Of attention: dq (B, T, H, D), dk and dv (R, Hk, D) for g = dL/dout (B, T, H, D). scratch, for each thread: 12 S + 64 bytes
+ * (rows, weights, products). Handles the kv heads h0 to h1. Returns the first query that sees what is not there, or -1.
  */
 export function attentionGrad(
-  q: usize, k: usize, v: usize, keyRows: usize, visible: usize, g: usize, dq: usize, dk: usize, dv: usize, scratch: usize,
-  T: i32, H: i32, Hk: i32, D: i32, S: i32, R: i32, scale: f32, queries: i32,
+  q: usize, k: usize, v: usize, keyRows: usize, visible: usize, g: usize, dq: usize, dk: usize, dv: usize, scratch: usize, scratchBytes: i32,
+  T: i32, H: i32, Hk: i32, D: i32, S: i32, R: i32, scale: f32, queries: i32, h0: i32, h1: i32,
 ): i32 {
   const head = (<usize>D) << 2;
   const poolRow = <usize>Hk * head;
   const group = H / Hk;
-  const weights = scratch + ((<usize>S) << 2);
+  const list = own(scratch, scratchBytes);
+  const weights = list + ((<usize>S) << 2);
   const products = weights + ((<usize>S) << 2);
-  memory.fill(dq, 0, <usize>(queries * H) * head);
-  memory.fill(dk, 0, <usize>R * poolRow);
-  memory.fill(dv, 0, <usize>R * poolRow);
+  const part = <usize>(h1 - h0) * head;
+  for (let i = 0; i < queries; i++) memory.fill(dq + <usize>(i * H) * head + <usize>(h0 * group) * head, 0, part * <usize>group);
+  for (let r = 0; r < R; r++) {
+    memory.fill(dk + <usize>r * poolRow + <usize>h0 * head, 0, part);
+    memory.fill(dv + <usize>r * poolRow + <usize>h0 * head, 0, part);
+  }
   for (let i = 0; i < queries; i++) {
     const rows = keyRows + ((<usize>((i / T) * S)) << 2);
     const limit = i32.load(visible + ((<usize>i) << 2));
@@ -155,23 +160,23 @@ export function attentionGrad(
       const row = i32.load(rows + ((<usize>j) << 2));
       if (row < -1 || row >= R) return i;
       if (row >= 0) {
-        i32.store(scratch + ((<usize>n) << 2), row);
+        i32.store(list + ((<usize>n) << 2), row);
         n++;
       }
     }
     if (n == 0) continue;
-    for (let h = 0; h < H; h++) {
+    for (let h = h0 * group; h < h1 * group; h++) {
       const at = <usize>(i * H + h) * head;
       const kh = <usize>(h / group) * head;
       for (let j = 0; j < n; j++) {
-        const row = <usize>i32.load(scratch + ((<usize>j) << 2)) * poolRow + kh;
+        const row = <usize>i32.load(list + ((<usize>j) << 2)) * poolRow + kh;
         f32.store(weights + ((<usize>j) << 2), dot(q + at, k + row, D) * scale);
         f32.store(products + ((<usize>j) << 2), dot(g + at, v + row, D));
       }
       const inverse = <f32>1 / rowExpSum(weights, weights, n, rowMax(weights, n));
       const mean = dot(weights, products, n) * inverse;
       for (let j = 0; j < n; j++) {
-        const row = <usize>i32.load(scratch + ((<usize>j) << 2)) * poolRow + kh;
+        const row = <usize>i32.load(list + ((<usize>j) << 2)) * poolRow + kh;
         const p = f32.load(weights + ((<usize>j) << 2)) * inverse;
         const d = p * (f32.load(products + ((<usize>j) << 2)) - mean) * scale;
         accumulate(dq + at, d, k + row, D);

@@ -1,10 +1,10 @@
 import { exp4, hmax, hsum, loadTail, log1, madd, storeTail } from './math';
 
-/** y = x / sqrt(mean(x^2) + eps) * w, row by row, for x (rows, C). */
-export function rmsNorm(x: usize, w: usize, y: usize, rows: i32, C: i32, eps: f32): void {
+/** y = x / sqrt(mean(x^2) + eps) * w, for the rows r0 to r1 of x (rows, C). */
+export function rmsNorm(x: usize, w: usize, y: usize, C: i32, eps: f32, r0: i32, r1: i32): void {
   const full = (<usize>(C & ~3)) << 2;
   const rem = C & 3;
-  for (let r = 0; r < rows; r++) {
+  for (let r = r0; r < r1; r++) {
     const p = x + ((<usize>(r * C)) << 2);
     const q = y + ((<usize>(r * C)) << 2);
     let s = f32x4.splat(0);
@@ -60,10 +60,11 @@ export function safeShift(m: f32): f32 {
   return abs(m) == Infinity ? 0 : m;
 }
 
-export function softmax(x: usize, y: usize, rows: i32, n: i32): void {
+/** The rows r0 to r1 of n values. */
+export function softmax(x: usize, y: usize, n: i32, r0: i32, r1: i32): void {
   const full = (<usize>(n & ~3)) << 2;
   const rem = n & 3;
-  for (let r = 0; r < rows; r++) {
+  for (let r = r0; r < r1; r++) {
     const p = x + ((<usize>(r * n)) << 2);
     const q = y + ((<usize>(r * n)) << 2);
     const sum = rowExpSum(p, q, n, rowMax(p, n));
@@ -73,9 +74,9 @@ export function softmax(x: usize, y: usize, rows: i32, n: i32): void {
   }
 }
 
-/** loss[r] = logSumExp(logits[r]) - logits[r, target[r]], 0 where the target is ignored. Returns the first row with a target outside 0..V-1, or -1. */
-export function crossEntropy(x: usize, target: usize, y: usize, rows: i32, V: i32, ignore: i32): i32 {
-  for (let r = 0; r < rows; r++) {
+/** loss[r] = logSumExp(logits[r]) - logits[r, target[r]] for the rows r0 to r1, 0 where the target is ignored. Returns the first row with a target outside 0..V-1, or -1. */
+export function crossEntropy(x: usize, target: usize, y: usize, V: i32, ignore: i32, r0: i32, r1: i32): i32 {
+  for (let r = r0; r < r1; r++) {
     const t = i32.load(target + ((<usize>r) << 2));
     const out = y + ((<usize>r) << 2);
     if (t == ignore) {

@@ -6,25 +6,25 @@ type Kernel<N extends number, R = void> = (...args: Args<N>) => R;
 
 /** The exports of kernels/index.ts; all arguments are addresses in bytes or 32-bit numbers, documented there. */
 export interface Kernels {
-  readonly attention: Kernel<16, number>;
-  readonly rope: Kernel<10>;
+  readonly attention: Kernel<17, number>;
+  readonly rope: Kernel<11>;
   readonly storeStep: Kernel<15, number>;
-  readonly binary: Kernel<6>;
-  readonly siluMul: Kernel<4>;
-  readonly unary: Kernel<6>;
-  readonly attentionGrad: Kernel<18, number>;
-  readonly crossEntropyGrad: Kernel<7, number>;
+  readonly binary: Kernel<8>;
+  readonly siluMul: Kernel<5>;
+  readonly unary: Kernel<7>;
+  readonly attentionGrad: Kernel<21, number>;
+  readonly crossEntropyGrad: Kernel<8, number>;
   readonly rmsNormGrad: Kernel<8>;
   readonly scatterAddRows: Kernel<6, number>;
-  readonly siluMulGrad: Kernel<5>;
+  readonly siluMulGrad: Kernel<6>;
   readonly gemm: Kernel<11>;
   readonly packRows: Kernel<7>;
   readonly matmul: Kernel<8>;
   readonly matvec: Kernel<7>;
   readonly transpose: Kernel<4>;
-  readonly crossEntropy: Kernel<6, number>;
-  readonly rmsNorm: Kernel<6>;
-  readonly softmax: Kernel<4>;
+  readonly crossEntropy: Kernel<7, number>;
+  readonly rmsNorm: Kernel<7>;
+  readonly softmax: Kernel<5>;
   readonly random: Kernel<8>;
   readonly reduce: Kernel<6>;
   readonly argmax: Kernel<4>;

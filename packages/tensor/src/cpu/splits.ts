@@ -8,11 +8,26 @@ interface Split {
   readonly step: number;
 }
 
+/** How long a row is stands in memory; a row of one value still takes its time. */
+const binaryWork = ([, , , , rank]: readonly number[]) => (rank === 1 ? 4 : 64);
+
 const splits: Partial<Record<KernelName, Split>> = {
   matvec: { work: ([, , , K]) => K!, step: 8 },
   matmul: { work: ([, , , M, K]) => M! * K!, step: 8 },
   gemm: { work: ([, , , M, K]) => 16 * M! * K!, step: 1 },
+  // Of visible keys only the table's width is known: half of them, for causal attention, is what to expect.
+  attention: { work: ([, , , , , , , , , , , D, S]) => 4 * D! * S!, step: 1 },
+  attentionGrad: { work: ([, , , , , , , , , , , , H, Hk, D, S, , , queries]) => (5 * queries! * H! * D! * S!) / (2 * Hk!), step: 1 },
   packRows: { work: ([, , , K]) => 32 * K!, step: 1 },
+  unary: { work: () => 16, step: 4 },
+  binary: { work: binaryWork, step: 4 },
+  siluMul: { work: ([, , I]) => 24 * I!, step: 1 },
+  siluMulGrad: { work: ([, , , I]) => 32 * I!, step: 1 },
+  rmsNorm: { work: ([, , , C]) => 4 * C!, step: 1 },
+  rope: { work: ([, , , , H, D]) => 8 * H! * D!, step: 1 },
+  softmax: { work: ([, , n]) => 24 * n!, step: 1 },
+  crossEntropy: { work: ([, , , V]) => 16 * V!, step: 1 },
+  crossEntropyGrad: { work: ([, , , , V]) => 24 * V!, step: 1 },
 };
 
 /** Below this, waking the others takes longer than the work. */

@@ -82,9 +82,9 @@ export const addRmsNormOp = defineOp<AddRmsNormAttrs>({
   cpu(c, [a, b, w, w2], { eps }, [y, y2]) {
     if (a!.size === 0) return;
     const [C, out] = [w!.size, c.at(y!)];
-    c.kernels.binary(0, c.at(a!), c.at(b!), out, 1, c.integers([a!.size, 1, 1]));
-    c.kernels.rmsNorm(out, c.at(w!), out, a!.size / C, C, eps);
-    if (w2 !== undefined) c.kernels.rmsNorm(out, c.at(w2), c.at(y2!), a!.size / C, C, eps);
+    c.kernels.binary(0, c.at(a!), c.at(b!), out, 1, c.integers([a!.size, 1, 1]), 0, a!.size);
+    c.kernels.rmsNorm(out, c.at(w!), out, C, eps, 0, a!.size / C);
+    if (w2 !== undefined) c.kernels.rmsNorm(out, c.at(w2), c.at(y2!), C, eps, 0, a!.size / C);
   },
   wgsl([a, b, w, w2], { eps }, [y, y2], traits) {
     if (a!.size === 0) return [];

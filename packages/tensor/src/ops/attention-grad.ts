@@ -74,9 +74,10 @@ export const attentionGradOp = defineOp<AttentionGradAttrs>({
     const [B, T, H, D] = q!.shape as [number, number, number, number];
     const S = keyRows!.shape[1]!;
     const [R, Hk] = k!.shape as [number, number];
-    const scratch = c.scratch(12 * S + 4);
+    const bytes = 12 * S + 64;
+    const scratch = c.scratch(bytes * c.threads);
     const args = [c.at(q!), c.at(k!), c.at(v!), c.at(keyRows!), c.at(visible!), c.at(g!), c.at(dq!), c.at(dk!), c.at(dv!)] as const;
-    const bad = c.kernels.attentionGrad(...args, scratch, T, H, Hk, D, S, R, scale, B * T);
+    const bad = c.kernels.attentionGrad(...args, scratch, bytes, T, H, Hk, D, S, R, scale, B * T, 0, Hk);
     c.check(
       bad,
       (place) =>

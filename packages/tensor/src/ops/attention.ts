@@ -14,6 +14,9 @@ export interface AttentionOptions {
   readonly scale?: number;
 }
 
+/** Bytes of scratch memory that the kernel needs on each thread. */
+export const attentionScratch = (S: number) => 20 * S + 256;
+
 export const attentionOp = defineOp<AttentionAttrs>({
   name: 'attention',
   infer(inputs, { scale }) {
@@ -65,9 +68,10 @@ export const attentionOp = defineOp<AttentionAttrs>({
     if (out!.size === 0) return;
     const S = keyRows!.shape[1]!;
     const R = k!.shape[0]!;
-    const scratch = c.scratch(8 * S);
+    const bytes = attentionScratch(S);
+    const scratch = c.scratch(bytes * c.threads);
     const args = [c.at(q!), c.at(k!), c.at(v!), c.at(keyRows!), c.at(visible!), c.at(out!)] as const;
-    const bad = c.kernels.attention(...args, scratch, T, H, k!.shape[1]!, D, S, R, scale, 0, B * T);
+    const bad = c.kernels.attention(...args, scratch, bytes, T, H, k!.shape[1]!, D, S, R, scale, 0, B * Math.ceil(T / 4) * H);
     c.check(
       bad,
       (place) =>

@@ -159,7 +159,8 @@ function defineBinary(name: BinaryName, code: number): OpDef<null> {
       // The kernel's run knows steps of 0 and 1 only; broadcasting makes no others at the last axis.
       if (sa[last]! > 1 || sb[last]! > 1)
         throw new ShapeError(`${name}: unexpected steps for ${showShape(a!.shape)} and ${showShape(b!.shape)}`);
-      c.kernels.binary(code, c.at(a!), c.at(b!), c.at(out!), dims.length, c.integers([...dims, ...sa, ...sb]));
+      const rows = last === 0 ? dims[0]! : out!.size / dims[last]!;
+      c.kernels.binary(code, c.at(a!), c.at(b!), c.at(out!), dims.length, c.integers([...dims, ...sa, ...sb]), 0, rows);
     },
     wgsl([a, b], _, [out], traits) {
       if (out!.size === 0) return [];

@@ -79,7 +79,7 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   cpu(c, [logits, targets], { ignoreIndex }, [loss]) {
     const V = logits!.shape[logits!.shape.length - 1]!;
     const at = c.at(targets!);
-    const bad = c.kernels.crossEntropy(c.at(logits!), at, c.at(loss!), targets!.size, V, ignoreIndex);
+    const bad = c.kernels.crossEntropy(c.at(logits!), at, c.at(loss!), V, ignoreIndex, 0, targets!.size);
     c.check(bad, (place) => new RangeOpError(badTarget('crossEntropy', c.integerAt(at, place), place, V, ignoreIndex)));
   },
   wgsl([logits, targets], { ignoreIndex }, [loss], traits) {
@@ -179,7 +179,7 @@ export const crossEntropyGradOp = defineOp<CrossEntropyAttrs>({
   cpu(c, [logits, targets, g], { ignoreIndex }, [dx]) {
     const V = logits!.shape[logits!.shape.length - 1]!;
     const at = c.at(targets!);
-    const bad = c.kernels.crossEntropyGrad(c.at(logits!), at, c.at(g!), c.at(dx!), targets!.size, V, ignoreIndex);
+    const bad = c.kernels.crossEntropyGrad(c.at(logits!), at, c.at(g!), c.at(dx!), V, ignoreIndex, 0, targets!.size);
     c.check(bad, (place) => new RangeOpError(badTarget('crossEntropyGrad', c.integerAt(at, place), place, V, ignoreIndex)));
   },
   wgsl([logits, targets, g], { ignoreIndex }, [dx], traits) {

@@ -3,7 +3,7 @@ import { apply1, defineOp, expectDTypes, type HostOperand, type Spec } from '../
 import { given, type Sample } from '../sample.js';
 import { sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
-import { attentionOp } from './attention.js';
+import { attentionOp, attentionScratch } from './attention.js';
 import { badStep, decodeAttentionWgsl } from './decode-attention-wgsl.js';
 import { ropeOp } from './rope.js';
 
@@ -84,7 +84,9 @@ export const decodeAttentionOp = defineOp<DecodeAttentionAttrs>({
     const q = c.scratch(B * H * D * 4);
     const bad = (place: number) => new RangeOpError(badStep(c.integerAt(visible, place), place, S, R));
     c.check(c.kernels.storeStep(qkv, bias ?? 0, table, k, v, own, visible, q, B, H, Hk, D, S, R, P), bad);
-    c.check(c.kernels.attention(q, k, v, own, visible, c.at(out!), c.scratch(8 * S), 1, H, Hk, D, S, R, attrs.scale, 0, B), bad);
+    const bytes = attentionScratch(S);
+    const scratch = c.scratch(bytes * c.threads);
+    c.check(c.kernels.attention(q, k, v, own, visible, c.at(out!), scratch, bytes, 1, H, Hk, D, S, R, attrs.scale, 0, B * H), bad);
   },
   wgsl: (inputs, attrs, [out], traits) => decodeAttentionWgsl(inputs, { ...attrs, ...decodePlan(inputs, attrs) }, out!, traits),
   vjp: 'it writes keys and values in place',

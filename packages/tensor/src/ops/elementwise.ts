@@ -153,7 +153,7 @@ function defineUnary(name: UnaryName, code: number): OpDef<UnaryAttrs> {
       for (let i = 0; i < x!.data.length; i++) y!.data[i] = row.f(x!.data[i]!, scale, shift);
     },
     cpu(c, [x], { scale, shift }, [y]) {
-      c.kernels.unary(code, c.at(x!), c.at(y!), x!.size, scale, shift);
+      c.kernels.unary(code, c.at(x!), c.at(y!), scale, shift, 0, x!.size);
     },
     wgsl([x], { scale, shift }, [y], traits) {
       return rowRanges(name, x!.size, [4], traits).map(({ rows, part }) =>

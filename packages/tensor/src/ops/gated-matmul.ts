@@ -38,7 +38,7 @@ export const gatedMatmulOp = defineOp<null>({
     const { M, K, I } = plan([x!, b!]);
     const both = c.scratch(M * I * 8);
     multiplyRows(c, c.at(x!), c.at(b!), both, M, K, 2 * I);
-    c.kernels.siluMul(both, c.at(y!), M, I);
+    c.kernels.siluMul(both, c.at(y!), I, 0, M);
   },
   wgsl([x, b], _, [y], traits) {
     if (y!.size === 0) return [];

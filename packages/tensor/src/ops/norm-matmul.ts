@@ -47,7 +47,7 @@ export const normMatmulOp = defineOp<NormMatmulAttrs>({
     if (y!.size === 0) return;
     const { M, K, N } = rowsByMatrix('normMatmul', x!, b!);
     const normed = c.scratch(M * K * 4);
-    c.kernels.rmsNorm(c.at(x!), c.at(w!), normed, M, K, eps);
+    c.kernels.rmsNorm(c.at(x!), c.at(w!), normed, K, eps, 0, M);
     multiplyRows(c, normed, c.at(b!), c.at(y!), M, K, N);
   },
   wgsl([x, w, b], { eps }, [y], traits) {
@@ -103,7 +103,7 @@ export const addNormMatmulOp = defineOp<NormMatmulAttrs>({
     addRmsNormOp.cpu(c, [a!, r!, w0!], { eps }, [z!]);
     if (y!.size === 0) return;
     const normed = c.scratch(M * K * 4);
-    c.kernels.rmsNorm(c.at(z!), c.at(w!), normed, M, K, eps);
+    c.kernels.rmsNorm(c.at(z!), c.at(w!), normed, K, eps, 0, M);
     multiplyRows(c, normed, c.at(b!), c.at(y!), M, K, N);
   },
   wgsl([a, r, w0, w, b], { eps }, [y, z], traits) {

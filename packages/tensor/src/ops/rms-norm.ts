@@ -66,7 +66,7 @@ export const rmsNormOp = defineOp<RmsNormAttrs>({
   },
   cpu(c, [x, w], { eps }, [y]) {
     if (x!.size === 0) return;
-    c.kernels.rmsNorm(c.at(x!), c.at(w!), c.at(y!), x!.size / w!.size, w!.size, eps);
+    c.kernels.rmsNorm(c.at(x!), c.at(w!), c.at(y!), w!.size, eps, 0, x!.size / w!.size);
   },
   wgsl: ([x, w], { eps }, [y], traits) => (x!.size === 0 ? [] : rmsNormWgsl(x!, w!, y!, x!.size / w!.size, eps, traits)),
   vjp: ({ inputs: [x, w], attrs, grads: [g] }, o) => o.rmsNormGrad(x!, w!, g!, attrs.eps),

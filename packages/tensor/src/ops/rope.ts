@@ -1,7 +1,7 @@
 import { OptionError, refuseUnknownOptions, ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes, type Spec } from '../op.js';
 import { given } from '../sample.js';
-import { checkShape, sameShape, showShape, sizeOf } from '../shape.js';
+import { checkShape, sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { kernel, perThread, rowRanges } from '../webgpu/kernel.js';
 
@@ -82,19 +82,9 @@ export const ropeOp = defineOp<RopeAttrs>({
   cpu(c, [x, table, positions], { layout, back }, [y]) {
     if (x!.size === 0) return;
     const [H, D] = x!.shape.slice(-2) as [number, number];
-    const N = sizeOf(positions!.shape);
-    c.kernels.rope(
-      c.at(x!),
-      c.at(table!),
-      c.at(positions!),
-      c.at(y!),
-      N,
-      H,
-      D,
-      table!.shape[0]!,
-      Number(layout === 'interleaved'),
-      back ? -1 : 1,
-    );
+    const pairs = Number(layout === 'interleaved');
+    const args = [c.at(x!), c.at(table!), c.at(positions!), c.at(y!)] as const;
+    c.kernels.rope(...args, H, D, table!.shape[0]!, pairs, back ? -1 : 1, 0, positions!.size);
   },
   wgsl([x, table, positions], { layout, back }, [y], traits) {
     if (x!.size === 0) return [];

@@ -46,7 +46,7 @@ export const siluMulOp = defineOp<null>({
   cpu(c, [x], _, [y]) {
     if (y!.size === 0) return;
     const half = y!.shape[y!.shape.length - 1]!;
-    c.kernels.siluMul(c.at(x!), c.at(y!), y!.size / half, half);
+    c.kernels.siluMul(c.at(x!), c.at(y!), half, 0, y!.size / half);
   },
   wgsl([x], _, [y], traits) {
     const half = y!.shape[y!.shape.length - 1]!;
@@ -101,7 +101,7 @@ export const siluMulGradOp = defineOp<null>({
   cpu(c, [x, g], _, [dx]) {
     if (g!.size === 0) return;
     const half = g!.shape[g!.shape.length - 1]!;
-    c.kernels.siluMulGrad(c.at(x!), c.at(g!), c.at(dx!), g!.size / half, half);
+    c.kernels.siluMulGrad(c.at(x!), c.at(g!), c.at(dx!), half, 0, g!.size / half);
   },
   wgsl([x, g], _, [dx], traits) {
     if (g!.size === 0) return [];

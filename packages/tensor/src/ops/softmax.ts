@@ -54,7 +54,7 @@ export const softmaxOp = defineOp<null>({
   cpu(c, [x], _, [y]) {
     if (x!.size === 0) return;
     const n = x!.shape[x!.shape.length - 1]!;
-    c.kernels.softmax(c.at(x!), c.at(y!), x!.size / n, n);
+    c.kernels.softmax(c.at(x!), c.at(y!), n, 0, x!.size / n);
   },
   wgsl([x], _, [y], traits) {
     if (x!.size === 0) return [];

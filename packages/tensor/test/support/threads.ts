@@ -1,4 +1,4 @@
-import { matmul, type Tensor, tidy } from '@unroll/tensor';
+import { add, attention, crossEntropy, exp, grad, matmul, rmsNorm, rope, siluMul, softmax, sum, type Tensor, tidy } from '@unroll/tensor';
 import { type CpuDevice, createCpuDevice } from '@unroll/tensor/cpu';
 import { Generate } from '@unroll/tensor/testing';
 
@@ -32,6 +32,31 @@ export function results(device: CpuDevice): number[] {
       note(matmul(f32(70, 300), b));
       note(matmul(f32(300, 70), b, { transposeA: true }));
     }
+    const x = f32(150, 512);
+    const ints = (length: number, f: (i: number) => number, shape: number[]) =>
+      device.tensor(
+        Int32Array.from({ length }, (_, i) => f(i)),
+        shape,
+        { dtype: 'i32' },
+      );
+    const targets = ints(150, (i) => i % 512, [150]);
+    for (const y of [exp(x), add(x, f32(512)), siluMul(x), rmsNorm(x, f32(512)), softmax(x), crossEntropy(x, targets)]) note(y);
+    note(
+      rope(
+        f32(150, 8, 64),
+        f32(160, 32, 2),
+        ints(150, (i) => i, [150]),
+      ),
+    );
+    const [T, S] = [75, 80];
+    const qkv = { q: f32(2, T, 4, 24), k: f32(S, 2, 24), v: f32(S, 2, 24) };
+    const rows = ints(2 * S, (i) => (i % 7 === 3 ? -1 : (i * 3) % S), [2, S]);
+    const visible = ints(2 * T, (i) => (i % T) + 5, [2, T]);
+    note(attention(qkv.q, qkv.k, qkv.v, rows, visible));
+    const grads = grad((p) => sum(attention(p.q, p.k, p.v, rows, visible)), qkv);
+    for (const g of Object.values(grads)) note(g);
+    note(grad((p: Tensor) => sum(add(siluMul(p), f32(150, 256))), x));
+    note(grad((p: Tensor) => sum(crossEntropy(p, targets)), x));
   });
   return digests;
 }
