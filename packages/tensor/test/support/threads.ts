@@ -41,13 +41,8 @@ export function results(device: CpuDevice): number[] {
       );
     const targets = ints(150, (i) => i % 512, [150]);
     for (const y of [exp(x), add(x, f32(512)), siluMul(x), rmsNorm(x, f32(512)), softmax(x), crossEntropy(x, targets)]) note(y);
-    note(
-      rope(
-        f32(150, 8, 64),
-        f32(160, 32, 2),
-        ints(150, (i) => i, [150]),
-      ),
-    );
+    const positions = ints(150, (i) => i, [150]);
+    note(rope(f32(150, 8, 64), f32(160, 32, 2), positions, { layout: 'half' }));
     const [T, S] = [75, 80];
     const qkv = { q: f32(2, T, 4, 24), k: f32(S, 2, 24), v: f32(S, 2, 24) };
     const rows = ints(2 * S, (i) => (i % 7 === 3 ? -1 : (i * 3) % S), [2, S]);
