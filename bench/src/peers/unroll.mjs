@@ -1,0 +1,31 @@
+import { createCpuDevice } from '../../../packages/tensor/dist/cpu.js';
+import { matmul } from '../../../packages/tensor/dist/index.js';
+
+export const name = 'unroll';
+export const packages = [];
+export const webAssembly = true;
+export const kinds = { gemm: ['f32'], decoder: ['f32'] };
+
+export async function open({ threads }) {
+  if (threads > 1) throw new Error('threads not there yet');
+  const device = createCpuDevice();
+  return {
+    device,
+    gemm({ M, K, N }, a, b) {
+      const x = device.tensor(a, [M, K]);
+      const y = device.tensor(b, [N, K], { memory: 'weights' });
+      return {
+        run: () => matmul(x, y, { transposeB: true }).dispose(),
+        result: async () => {
+          const c = matmul(x, y, { transposeB: true });
+          const data = await c.data();
+          c.dispose();
+          return data;
+        },
+        close: () => [x, y].forEach((one) => void one.dispose()),
+      };
+    },
+    decoder: async (options) => (await import('../models/unroll-decoder.mjs')).openUnrollDecoder(device, options),
+    close: () => device.dispose(),
+  };
+}
