@@ -6,7 +6,10 @@ import { joined } from './protobuf.mjs';
 export function gemmModel({ M, K, N, kind, constantB }, b) {
   const graph = new Graph();
   const a = graph.input('a', 'float32', [M, K]);
-  const c = constantB || kind !== 'f32' ? linearNode(graph, 'b', a, b, [N, K], kind) : graph.node('MatMul', [a, graph.input('b', 'float32', [K, N])]);
+  const c =
+    constantB || kind !== 'f32'
+      ? linearNode(graph, 'b', a, b, [N, K], kind)
+      : graph.node('MatMul', [a, graph.input('b', 'float32', [K, N])]);
   graph.node('Identity', [c], {}, { outputs: ['c'] });
   graph.output('c', 'float32', [M, N]);
   return joined(graph.model());

@@ -48,7 +48,12 @@ export function linearNode(graph, name, x, w, [N, K], kind) {
   }
   const { codes, scale } = quantizeWhole(w, N, K);
   const stored = graph.constant(`${name}.int8`, codes, [K, N]);
-  const [q, xScale, zero] = graph.node('DynamicQuantizeLinear', [x], {}, { outputs: ['q', 'scale', 'zero'].map((part) => `${name}.x.${part}`) });
+  const [q, xScale, zero] = graph.node(
+    'DynamicQuantizeLinear',
+    [x],
+    {},
+    { outputs: ['q', 'scale', 'zero'].map((part) => `${name}.x.${part}`) },
+  );
   const sums = graph.node('MatMulInteger', [q, stored, zero]);
   const factor = graph.node('Mul', [xScale, graph.constant(`${name}.scale`, Float32Array.of(scale), [])]);
   return graph.node('Mul', [graph.node('Cast', [sums], { to: 1 }), factor]);

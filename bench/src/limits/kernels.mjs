@@ -27,8 +27,7 @@ function microKernelText(product) {
     const rows = Array.from({ length: ROWS }, (_, r) => {
       const x = `(local.set $x (v128.load32_splat offset=${16 * u + 4 * r} (local.get $pa)))`;
       const both = [0, 1].map(
-        (j) =>
-          `(local.set $c${2 * r + j} ${product('(local.get $x)', `(local.get $y${j})`, `(local.get $c${2 * r + j})`)})`,
+        (j) => `(local.set $c${2 * r + j} ${product('(local.get $x)', `(local.get $y${j})`, `(local.get $c${2 * r + j})`)})`,
       );
       return [x, ...both].join(' ');
     });

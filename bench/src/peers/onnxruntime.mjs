@@ -26,7 +26,8 @@ export async function openOnnx(ort, { threads }, provider) {
         close: () => model.release(),
       };
     },
-    decoder: async (options) => (await import('../models/onnx-decoder.mjs')).openOnnxDecoder(ort, session, options),
+    decoder: async (options) =>
+      (await import('../models/onnx-decoder.mjs')).openOnnxDecoder(ort, session, { ...options, fromBytes: provider === 'wasm' }),
     close: () => {},
   };
 }

@@ -26,7 +26,7 @@ export function allowThreads(tf, threads) {
   // The library puts Node's own class there while it starts.
   Object.defineProperty(globalThis, 'Worker', { get: () => ScriptWorker, set: () => {}, configurable: true });
   // It takes at most half of the processors that it counts.
-  const os = require('os');
+  const os = require('node:os');
   os.cpus = () => Array.from({ length: 2 * threads });
   tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', true);
 }

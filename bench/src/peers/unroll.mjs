@@ -7,8 +7,7 @@ export const webAssembly = true;
 export const kinds = { gemm: ['f32'], decoder: ['f32'] };
 
 export async function open({ threads }) {
-  if (threads > 1) throw new Error('threads not there yet');
-  const device = createCpuDevice();
+  const device = createCpuDevice({ threads });
   return {
     device,
     gemm({ M, K, N }, a, b) {

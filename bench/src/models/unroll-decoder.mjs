@@ -1,0 +1,74 @@
+// A Llama-like decoder in our layers, through the public API: a recurrent model of depth 1 with an empty prelude and coda.
+import { openSafetensors } from '../../../packages/checkpoint/dist/index.js';
+import { fileSource } from '../../../packages/checkpoint/dist/node.js';
+import { gatedMlp, linear } from '../../../packages/nn/dist/index.js';
+import { paramsFromNames, RecurrentModel } from '../../../packages/recurrent/dist/index.js';
+import { generate } from '../../../packages/sampler/dist/index.js';
+import { add, affine, attention, reshape, rmsNorm, rope, split } from '../../../packages/tensor/dist/index.js';
+import { CONTEXT, decoders, EPS, ROPE_BASE } from './shapes.mjs';
+import { weightFile } from './weights.mjs';
+
+function llamaBlock(model, params, x, call, pass) {
+  const { heads: H, kvHeads: Hk, width: C, normEps: eps } = model.config;
+  const D = C / H;
+  const [B, T] = [pass.batch, pass.length];
+  const [qk, v] = split(linear(params.attn.Wqkv, rmsNorm(x, params.norm_1.weight, { eps })), -1, [(H + Hk) * D, Hk * D]);
+  const turned = rope(reshape(qk, [B, T, H + Hk, D]), model.rope, pass.positionTensor, { layout: 'half' });
+  const [q, k] = split(turned, 2, [H, Hk]);
+  const keys = pass.keys(call, k, reshape(v, [B, T, Hk, D]));
+  const mixed = attention(q, keys.k, keys.v, keys.keyRows, keys.visible);
+  const y = add(x, linear(params.attn.proj, reshape(mixed, [B, T, H * D])));
+  return add(y, gatedMlp(params.mlp, rmsNorm(y, params.norm_2.weight, { eps })));
+}
+
+/** Loads tensor by tensor; matrices in the format asked for. */
+async function loadParams(device, model, kind) {
+  const file = await openSafetensors(fileSource(await weightFile(model)));
+  const tensors = new Map();
+  for (const [name, { shape }] of file.entries) {
+    const options = { memory: 'weights', ...(kind !== 'f32' && shape.length === 2 ? { as: kind } : {}) };
+    tensors.set(name, device.fromBytes(await file.read(name), 'f32', shape, options));
+  }
+  await file.close?.();
+  return paramsFromNames(tensors);
+}
+
+export async function openUnrollDecoder(device, { model: name, kind }) {
+  const { C, L, H, Hk, I, V, tied } = decoders[name];
+  const config = {
+    vocabularySize: V,
+    contextLength: CONTEXT,
+    width: C,
+    heads: H,
+    kvHeads: Hk,
+    mlpWidth: I,
+    preludeLayers: 0,
+    coreLayers: L,
+    codaLayers: 0,
+    meanRecurrence: 1,
+    meanBackpropDepth: 1,
+    normEps: EPS,
+    ropeBase: ROPE_BASE,
+    tiedHead: tied,
+    qkBias: false,
+  };
+  const params = await loadParams(device, name, kind);
+  const model = new RecurrentModel(device, config, params, {
+    // The state that a step begins from is not looked at; the embedding is taken as it is stored.
+    inject: (_, __, e) => affine(e, { scale: 1 / Math.sqrt(C) }),
+    block: llamaBlock,
+  });
+  return {
+    async run(prompt, count) {
+      const tokens = [];
+      const started = performance.now();
+      let first = 0;
+      for await (const { token } of generate({ model, prompt, recurrences: 1, initScale: 0, maxNewTokens: count, stopTokens: [] })) {
+        if (tokens.length === 0) first = performance.now();
+        tokens.push(token);
+      }
+      return { tokens, prefillMs: first - started, decodeMs: performance.now() - first };
+    },
+    close: () => model.dispose(),
+  };
+}

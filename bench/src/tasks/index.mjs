@@ -1,0 +1,7 @@
+import { decoderTask } from './decoder.mjs';
+import { limitTask } from './limit.mjs';
+import { loadTask } from './load.mjs';
+import { productTask } from './product.mjs';
+
+/** What a sample process can do: (session, item, job) -> rows of { what, kind, unit, value, ... }. */
+export const tasks = { product: productTask, limit: limitTask, decoder: decoderTask, load: loadTask };
