@@ -5,6 +5,7 @@ import * as gemm from './gemm.mjs';
 import * as gemmQuantised from './gemm-quantised.mjs';
 import * as gemv from './gemv.mjs';
 import * as load from './load.mjs';
+import * as train from './train.mjs';
 
 /** What is measured, by name, in the order of the report. */
 export const groups = {
@@ -15,4 +16,5 @@ export const groups = {
   'decode-110m': decode110m,
   floor,
   load,
+  train,
 };

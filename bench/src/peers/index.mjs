@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
 /** Peers by name; each is a module beside this one. */
-export const peerNames = ['unroll', 'onnxruntime-node', 'onnxruntime-web', 'tfjs-wasm', 'jax-js', 'node-llama-cpp'];
+export const peerNames = ['unroll', 'onnxruntime-node', 'onnxruntime-web', 'tfjs-wasm', 'jax-js', 'node-llama-cpp', 'torch'];
 
 /** Known, and not among what runs here, with the reason. */
 export const notRun = [

@@ -4,7 +4,7 @@ import { matmul } from '../../../packages/tensor/dist/index.js';
 export const name = 'unroll';
 export const packages = [];
 export const webAssembly = true;
-export const kinds = { gemm: ['f32'], decoder: ['f32'] };
+export const kinds = { gemm: ['f32'], decoder: ['f32'], train: true };
 
 export async function open({ threads }) {
   const device = createCpuDevice({ threads });
