@@ -1,6 +1,6 @@
 // One process of a benchmark: opens a peer, runs its items, and prints what came out as the last line. Started by runner.mjs.
 import { loadPeer } from './peers/index.mjs';
-import { tasks } from './tasks/index.mjs';
+import { loadTask } from './tasks/index.mjs';
 
 export const MARK = '@@sample ';
 
@@ -12,7 +12,8 @@ try {
   const session = peer === undefined ? undefined : await peer.open({ threads: job.threads });
   for (const item of job.items) {
     try {
-      rows.push(...(await tasks[item.task](session, item, job)));
+      const task = await loadTask[item.task]();
+      rows.push(...(await task.run(session, item, job)));
     } catch (error) {
       failed.push({ kind: item.kind, what: item.what, reason: String(error?.message ?? error).split('\n')[0] });
     }

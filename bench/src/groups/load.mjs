@@ -11,5 +11,5 @@ export const jobs = (peers, count) =>
     count,
     KINDS,
     '110m',
-    { task: 'load', what: '110m' },
+    { task: 'memory', what: '110m' },
   );

@@ -2,7 +2,7 @@ import { decoders, promptFor } from '../models/shapes.mjs';
 import { median } from '../statistics.mjs';
 
 /** Tokens a second of prefill and of greedy decoding behind it, medians of some repetitions, and the first tokens. */
-export async function decoderTask(session, { model, kind, count, repetitions, what }) {
+export async function run(session, { model, kind, count, repetitions, what }) {
   const prompt = promptFor(decoders[model]);
   const began = performance.now();
   const decoder = await session.decoder({ model, kind });

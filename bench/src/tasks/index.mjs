@@ -1,8 +1,8 @@
-import { decoderTask } from './decoder.mjs';
-import { limitTask } from './limit.mjs';
-import { loadTask } from './load.mjs';
-import { productTask } from './product.mjs';
-import { trainTask } from './train.mjs';
-
-/** What a sample process can do: (session, item, job) -> rows of { what, kind, unit, value, ... }. */
-export const tasks = { product: productTask, limit: limitTask, decoder: decoderTask, load: loadTask, train: trainTask };
+/** What a sample process can do: each module's `run(session, item, job)` gives rows of { what, kind, unit, value, ... }. */
+export const loadTask = {
+  product: () => import('./product.mjs'),
+  limit: () => import('./limit.mjs'),
+  decoder: () => import('./decoder.mjs'),
+  memory: () => import('./memory.mjs'),
+  train: () => import('./train.mjs'),
+};

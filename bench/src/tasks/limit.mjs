@@ -2,7 +2,7 @@ import { measureLimit } from '../limits/measure.mjs';
 import { median } from '../statistics.mjs';
 
 /** A limit of the machine: the rate of the fastest half of the rounds, which other work disturbed least. */
-export async function limitTask(_, { limit }, { threads }) {
+export async function run(_, { limit }, { threads }) {
   const rates = (await measureLimit(limit, threads)).sort((x, y) => y - x);
   return [
     {

@@ -2,7 +2,7 @@ import { allowedError, productError, uniform } from '../numbers.mjs';
 import { median, timeCalls } from '../statistics.mjs';
 
 /** Operations (or, for one row, weights) a second of a product A (M, K) B (N, K)^T, checked against f64. */
-export async function productTask(session, item) {
+export async function run(session, item) {
   const { M, K, N, kind, what, budgetMs } = item;
   const a = uniform(M * K, 1);
   const b = uniform(N * K, 2);

@@ -1,7 +1,7 @@
-import { clipByGlobalNorm, Optimizer } from '../../../packages/nn/dist/optim.js';
-import { initParams, parseRecurrentConfig, RecurrentModel, trainingLoss } from '../../../packages/recurrent/dist/index.js';
+import { clipByGlobalNorm } from '../../../packages/nn/dist/optim.js';
+import { trainingLoss } from '../../../packages/recurrent/dist/index.js';
 import { disposeTree, matmul, valueAndGrad } from '../../../packages/tensor/dist/index.js';
-import { groupsOf } from '../../../packages/train/dist/index.js';
+import { Trainer } from '../../../packages/train/dist/index.js';
 import { initialWeights, matrixOperations, trainingJob } from '../models/training.mjs';
 import { uniform } from '../numbers.mjs';
 import { median, timeCalls } from '../statistics.mjs';
@@ -9,9 +9,8 @@ import { median, timeCalls } from '../statistics.mjs';
 const RATE = 1e-5;
 
 async function unrollStep(device, { config, data, n, k }, seconds) {
-  const shape = parseRecurrentConfig(config.model);
-  const model = new RecurrentModel(device, shape, initParams(device, shape, { seed: config.seed }));
-  const optimizer = new Optimizer(model.params, groupsOf(config));
+  const trainer = new Trainer(device, config);
+  const { model, optimizer } = trainer;
   const lossFrom = async (initialState) => {
     const loss = trainingLoss(model, data, { n, k, initialState });
     const [value] = await loss.data();
@@ -35,12 +34,12 @@ async function unrollStep(device, { config, data, n, k }, seconds) {
   const peak = process.resourceUsage().maxRSS * 1024;
   const square = device.tensor(uniform(1 << 20, 1), [1024, 1024]);
   const gemmMs = median(await timeCalls(() => matmul(square, square, { transposeB: true }).dispose(), { budgetMs: 500 }));
-  for (const one of [square, optimizer, model]) one.dispose();
+  for (const one of [square, trainer]) one.dispose();
   return { ms, loss, peak, gemm: (2 * 1024 ** 3) / gemmMs / 1e6 };
 }
 
 /** Tokens a second of a training step (loss, gradients, clipping, optimiser), the rate of the same library's GEMM, and peak memory. */
-export async function trainTask(session, { batch, what, seconds }, { threads }) {
+export async function run(session, { batch, what, seconds }, { threads }) {
   const job = trainingJob(batch);
   const { config, data, n, k } = job;
   const kind = `${threads} thread${threads === 1 ? '' : 's'}`;

@@ -3,7 +3,7 @@ import { decoders, parameters } from '../models/shapes.mjs';
 const mebi = 2 ** 20;
 
 /** Resident memory that loading a decoder takes at its peak, over what the process had before. */
-export async function loadTask(session, { model, kind, what }) {
+export async function run(session, { model, kind, what }) {
   const before = process.memoryUsage.rss();
   const decoder = await session.decoder({ model, kind });
   // Kilobytes on every system.
