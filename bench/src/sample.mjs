@@ -7,7 +7,7 @@ export const MARK = '@@sample ';
 const job = JSON.parse(process.argv[2]);
 const rows = [];
 const failed = [];
-const peer = job.peer === 'limit' ? undefined : await loadPeer(job.peer);
+const peer = job.peer === 'limit' || job.open === false ? undefined : await loadPeer(job.peer);
 try {
   const session = peer === undefined ? undefined : await peer.open({ threads: job.threads });
   for (const item of job.items) {

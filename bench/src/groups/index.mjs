@@ -5,6 +5,8 @@ import * as gemm from './gemm.mjs';
 import * as gemmQuantised from './gemm-quantised.mjs';
 import * as gemv from './gemv.mjs';
 import * as load from './load.mjs';
+import * as size from './size.mjs';
+import * as start from './start.mjs';
 import * as train from './train.mjs';
 
 /** What is measured, by name, in the order of the report. */
@@ -15,6 +17,8 @@ export const groups = {
   'decode-25m': decode25m,
   'decode-110m': decode110m,
   floor,
+  start,
   load,
+  size,
   train,
 };
