@@ -1,21 +1,12 @@
 // A Llama-like decoder as a GGUF file.
 import { ggufPieces } from '../formats/gguf.mjs';
 import { CONTEXT, decoders, EPS, ROPE_BASE } from './shapes.mjs';
-import { blockWeights, cached, openWeights, writePieces } from './weights.mjs';
+import { blockWeights, cached, neighbouringPairs, openWeights, writePieces } from './weights.mjs';
 
 /** Kinds of weights and the tensor types that llama.cpp calls them by. */
 export const ggufTypes = { f32: 'f32', q8: 'q8_0', q4: 'q4_0' };
 
-/** Rows of a projection (heads x D, C) from half-split rotary pairs to neighbouring ones, which llama.cpp turns for this architecture. */
-function neighbouringPairs([data, [rows, C]], D) {
-  const out = new Float32Array(data.length);
-  for (let row = 0; row < rows; row++) {
-    const i = row % D;
-    const from = row - i + (i % 2) * (D / 2) + (i >> 1);
-    out.set(data.subarray(from * C, (from + 1) * C), row * C);
-  }
-  return out;
-}
+const turned = ([data], rows, D) => neighbouringPairs(data, rows, D);
 
 function vocabulary(V) {
   const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`);
@@ -65,8 +56,8 @@ export const ggufFile = (model, kind) =>
       const plain = (name) => () => w()[name][0];
       tensors.push(
         vector(`blk.${n}.attn_norm`, () => w().norm1),
-        matrix(`blk.${n}.attn_q`, [H * D, C], () => neighbouringPairs(w().q, D)),
-        matrix(`blk.${n}.attn_k`, [Hk * D, C], () => neighbouringPairs(w().k, D)),
+        matrix(`blk.${n}.attn_q`, [H * D, C], () => turned(w().q, H * D, D)),
+        matrix(`blk.${n}.attn_k`, [Hk * D, C], () => turned(w().k, Hk * D, D)),
         matrix(`blk.${n}.attn_v`, [Hk * D, C], plain('v')),
         matrix(`blk.${n}.attn_output`, [C, H * D], plain('o')),
         vector(`blk.${n}.ffn_norm`, () => w().norm2),

@@ -1,33 +1,44 @@
 // A Llama-like decoder in our layers, through the public API: a recurrent model of depth 1 with an empty prelude and coda.
 import { openSafetensors } from '../../../packages/checkpoint/dist/index.js';
 import { fileSource } from '../../../packages/checkpoint/dist/node.js';
-import { gatedMlp, linear } from '../../../packages/nn/dist/index.js';
+import { linear } from '../../../packages/nn/dist/index.js';
 import { paramsFromNames, RecurrentModel } from '../../../packages/recurrent/dist/index.js';
 import { generate } from '../../../packages/sampler/dist/index.js';
-import { add, affine, attention, reshape, rmsNorm, rope, split } from '../../../packages/tensor/dist/index.js';
+import { add, affine, attention, gatedMatmul, normMatmul, reshape, rmsNorm, rope, split } from '../../../packages/tensor/dist/index.js';
 import { CONTEXT, decoders, EPS, ROPE_BASE } from './shapes.mjs';
-import { weightFile } from './weights.mjs';
+import { neighbouringPairs, weightFile } from './weights.mjs';
 
+/** A pre-norm block; while decoding, `pass.attend` stores the keys and attends in one operation. */
 function llamaBlock(model, params, x, call, pass) {
   const { heads: H, kvHeads: Hk, width: C, normEps: eps } = model.config;
   const D = C / H;
   const [B, T] = [pass.batch, pass.length];
-  const [qk, v] = split(linear(params.attn.Wqkv, rmsNorm(x, params.norm_1.weight, { eps })), -1, [(H + Hk) * D, Hk * D]);
-  const turned = rope(reshape(qk, [B, T, H + Hk, D]), model.rope, pass.positionTensor, { layout: 'half' });
-  const [q, k] = split(turned, 2, [H, Hk]);
-  const keys = pass.keys(call, k, reshape(v, [B, T, Hk, D]));
-  const mixed = attention(q, keys.k, keys.v, keys.keyRows, keys.visible);
+  let mixed;
+  if (pass.attend !== undefined) {
+    const qkv = normMatmul(x, params.norm_1.weight, params.attn.Wqkv.weight, { eps });
+    mixed = pass.attend(call, qkv, { heads: H, table: model.rope });
+  } else {
+    const [qk, v] = split(linear(params.attn.Wqkv, rmsNorm(x, params.norm_1.weight, { eps })), -1, [(H + Hk) * D, Hk * D]);
+    const turned = rope(reshape(qk, [B, T, H + Hk, D]), model.rope, pass.positionTensor, { layout: 'interleaved' });
+    const [q, k] = split(turned, 2, [H, Hk]);
+    const keys = pass.keys(call, k, reshape(v, [B, T, Hk, D]));
+    mixed = attention(q, keys.k, keys.v, keys.keyRows, keys.visible);
+  }
   const y = add(x, linear(params.attn.proj, reshape(mixed, [B, T, H * D])));
-  return add(y, gatedMlp(params.mlp, rmsNorm(y, params.norm_2.weight, { eps })));
+  const h = rmsNorm(y, params.norm_2.weight, { eps });
+  return add(y, linear(params.mlp.proj, gatedMatmul(h, params.mlp.fc.weight)));
 }
 
 /** Loads tensor by tensor; matrices in the format asked for. */
 async function loadParams(device, model, kind) {
   const file = await openSafetensors(fileSource(await weightFile(model)));
   const tensors = new Map();
+  const { H, Hk, D } = decoders[model];
   for (const [name, { shape }] of file.entries) {
     const options = { memory: 'weights', ...(kind !== 'f32' && shape.length === 2 ? { as: kind } : {}) };
-    tensors.set(name, device.fromBytes(await file.read(name), 'f32', shape, options));
+    const bytes = await file.read(name);
+    if (name.endsWith('Wqkv.weight')) neighbouringPairs(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), (H + Hk) * D, D, shape[1]);
+    tensors.set(name, device.fromBytes(bytes, 'f32', shape, options));
   }
   await file.close?.();
   return paramsFromNames(tensors);
@@ -57,6 +68,8 @@ export async function openUnrollDecoder(device, { model: name, kind }) {
     // The state that a step begins from is not looked at; the embedding is taken as it is stored.
     inject: (_, __, e) => affine(e, { scale: 1 / Math.sqrt(C) }),
     block: llamaBlock,
+    // The block reads no loop and no position of the host.
+    recordable: true,
   });
   return {
     async run(prompt, count) {

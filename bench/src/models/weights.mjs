@@ -1,5 +1,5 @@
 // The decoders' weights as files: made once, in bench/.cache.
-import { createWriteStream, existsSync, mkdirSync, openSync, readFileSync, readSync, renameSync, statSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, openSync, readFileSync, readSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { uniform } from '../numbers.mjs';
@@ -103,5 +103,19 @@ export function blockWeights(read, { C, H, Hk, D, I }, layer) {
   };
 }
 
-export const fileBytes = (path) => statSync(path).size;
+/**
+ * Reorders the first `rows` rows of a projection (heads x D, C) in place, from half-split rotary pairs to neighbouring ones: the same
+ * model for libraries that turn neighbours. Gives the data.
+ */
+export function neighbouringPairs(data, rows, D, C = data.length / rows) {
+  for (let head = 0; head < rows; head += D) {
+    const old = data.slice(head * C, (head + D) * C);
+    for (let i = 0; i < D; i++) {
+      const from = (i % 2) * (D / 2) + (i >> 1);
+      data.set(old.subarray(from * C, (from + 1) * C), (head + i) * C);
+    }
+  }
+  return data;
+}
+
 export const readBytes = (path) => new Uint8Array(readFileSync(path));
