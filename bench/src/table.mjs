@@ -25,6 +25,19 @@ export function ratioTo(run, row) {
   return ours === undefined ? undefined : ours.median / row.median;
 }
 
+/** Whether the f32 decoders of a run chose the same tokens; a line for each way of choosing. */
+function agreement(run) {
+  const groupsByTokens = new Map();
+  for (const { peer, kind, tokens } of run.rows) {
+    if (kind !== 'f32' || !Array.isArray(tokens)) continue;
+    const key = tokens.join(' ');
+    groupsByTokens.set(key, [...(groupsByTokens.get(key) ?? []), peer]);
+  }
+  if (groupsByTokens.size === 0) return [];
+  const said = [...groupsByTokens].map(([tokens, peers]) => `${peers.join(' = ')}: ${tokens}`);
+  return ['', `First f32 tokens: ${said.join('; ')}.`];
+}
+
 /** A run as Markdown: what was measured, peer by peer. */
 export function runTable(run) {
   const lines = [
@@ -45,6 +58,7 @@ export function runTable(run) {
       );
     }
   }
+  lines.push(...agreement(run));
   for (const { peer, kind, what, reason } of run.absent)
     lines.push('', `Not run: ${[peer, kind, what].filter(Boolean).join(', ')}: ${reason}.`);
   return lines.join('\n');

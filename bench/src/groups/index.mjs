@@ -5,6 +5,7 @@ import * as gemm from './gemm.mjs';
 import * as gemmQuantised from './gemm-quantised.mjs';
 import * as gemv from './gemv.mjs';
 import * as load from './load.mjs';
+import * as profile from './profile.mjs';
 import * as size from './size.mjs';
 import * as start from './start.mjs';
 import * as train from './train.mjs';
@@ -17,6 +18,7 @@ export const groups = {
   'decode-25m': decode25m,
   'decode-110m': decode110m,
   floor,
+  profile,
   start,
   load,
   size,

@@ -37,7 +37,8 @@ async function loadParams(device, model, kind) {
   for (const [name, { shape }] of file.entries) {
     const options = { memory: 'weights', ...(kind !== 'f32' && shape.length === 2 ? { as: kind } : {}) };
     const bytes = await file.read(name);
-    if (name.endsWith('Wqkv.weight')) neighbouringPairs(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), (H + Hk) * D, D, shape[1]);
+    if (name.endsWith('Wqkv.weight'))
+      neighbouringPairs(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), (H + Hk) * D, D, shape[1]);
     tensors.set(name, device.fromBytes(bytes, 'f32', shape, options));
   }
   await file.close?.();

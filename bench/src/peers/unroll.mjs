@@ -4,15 +4,15 @@ import { matmul } from '../../../packages/tensor/dist/index.js';
 export const name = 'unroll';
 export const packages = [];
 export const webAssembly = true;
-export const kinds = { gemm: ['f32'], decoder: ['f32'], train: true };
+export const kinds = { gemm: ['f32', 'q8', 'q4'], decoder: ['f32', 'q8', 'q4'], train: true };
 
 export async function open({ threads }) {
   const device = createCpuDevice({ threads });
   return {
     device,
-    gemm({ M, K, N }, a, b) {
+    gemm({ M, K, N, kind }, a, b) {
       const x = device.tensor(a, [M, K]);
-      const y = device.tensor(b, [N, K], { memory: 'weights' });
+      const y = device.tensor(b, [N, K], { memory: 'weights', dtype: kind });
       return {
         run: () => matmul(x, y, { transposeB: true }).dispose(),
         result: async () => {

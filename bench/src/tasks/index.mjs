@@ -4,6 +4,7 @@ export const loadTask = {
   limit: () => import('./limit.mjs'),
   decoder: () => import('./decoder.mjs'),
   memory: () => import('./memory.mjs'),
+  profile: () => import('./profile.mjs'),
   start: () => import('./start.mjs'),
   size: () => import('./size.mjs'),
   train: () => import('./train.mjs'),
