@@ -47,7 +47,7 @@ describe('predicted time', () => {
     const drafted = { ...report, speculation: { rounds: 2, drafted: 6, accepted: 5 } };
     expect(predictedTotal([drafted], speculative, costs)).toBe(8 * 4 + 10 + 6 * (2 + 10) + 2 * (8 * 4 + 10));
     const wavefront = { ...plain, options: { recurrences: 8, wavefront: { innerRecurrences: 2 } } };
-    const rounds = { ...report, wavefront: { rounds: 3, recurrencesPerPosition: [] } };
+    const rounds = { ...report, wavefront: { rounds: 3, recurrencesPerPosition: [], frozenInRound: [] } };
     expect(predictedTotal([rounds], wavefront, costs)).toBe(8 * 4 + 10 + 3 * (2 * 4 + 10));
   });
 });

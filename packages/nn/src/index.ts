@@ -1,5 +1,6 @@
 export { constant, type NormalInit, truncatedNormal } from './init.js';
 export { KVCache, type KVCacheOptions, type KVCacheUsage, type SavedKVCache } from './kv-cache.js';
+export { KVJournal } from './kv-journal.js';
 export {
   type CacheUse,
   type Compression,

@@ -1,5 +1,6 @@
 import { type Device, gatherRows, OptionError, scatterRows, type Tensor, UnrollError } from '@unroll/tensor';
 import { Decoding } from './kv-decode.js';
+import { KVJournal } from './kv-journal.js';
 import {
   type CacheUse,
   checkPolicy,
@@ -142,7 +143,7 @@ export class KVCache {
     if (ahead.some((steps) => steps !== 0)) return undefined;
     if (known === undefined) {
       this.#decoding?.dispose();
-      const claim = (table: KeyTable, slot: number, position: number) => table.claim(slot, position, this.#own);
+      const claim = (table: KeyTable, slot: number, position: number) => this.#claim(table, slot, position);
       const pool = () => {
         this.#reserve(this.#rows);
         return { k: this.#keys!, v: this.#values! };
@@ -158,6 +159,21 @@ export class KVCache {
     this.#table(b).decodeFrom = from;
   }
 
+  /** Begins to remember what passes write to sequence b, so that it can be taken back. Throws UnrollError while another is open. */
+  openJournal(b = 0): KVJournal {
+    this.#alive();
+    const table = this.#table(b);
+    if (table.journal !== null) throw new UnrollError(`KVCache.openJournal: sequence ${b} has an open journal; close it first`);
+    table.journal = new KVJournal(
+      table,
+      (row) => this.#release(row),
+      () => {
+        table.journal = null;
+      },
+    );
+    return table.journal;
+  }
+
   /** Forgets the positions from `length` on, in sequence b or in all. */
   truncate(length: number, b?: number): void {
     this.#alive();
@@ -171,6 +187,7 @@ export class KVCache {
     this.#alive();
     const [source, target] = [this.#table(from), this.#table(to)];
     if (source === target) return;
+    source.journal?.close();
     this.truncate(0, to);
     target.length = Math.min(length, source.length);
     target.decodeFrom = source.decodeFrom;
@@ -354,6 +371,12 @@ export class KVCache {
     return this.#newRow();
   };
 
+  /** The row that a token writes in a slot; while a journal is open always another one than it had. */
+  #claim(table: KeyTable, slot: number, position: number): number {
+    const { journal } = table;
+    return table.claim(slot, position, journal === null ? this.#own : (old) => journal.note(slot, position, old, this.#newRow()));
+  }
+
   #store(call: LayerCall, k: Tensor, v: Tensor, pass: Pass, tables: readonly KeyTable[]): Omit<KeyView, 'visible'> {
     this.#alive();
     const loops = typeof call.loop === 'number' ? undefined : call.loop;
@@ -365,7 +388,7 @@ export class KVCache {
       if (position < 0) return -1;
       const table = tables[row]!;
       const slot = position < table.decodeFrom ? slots[row]! : slotOf(this.policy, this.layers, calls[row]!, true);
-      return table.claim(slot, position, this.#own);
+      return this.#claim(table, slot, position);
     });
     this.#reserve(this.#rows);
     const rows = this.device.tensor(writes, [tables.length, T], { memory: 'kv' });

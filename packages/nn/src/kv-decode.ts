@@ -185,6 +185,10 @@ export class Decoding implements RecordedRuns {
       const position = this.#token[b]!;
       const row = this.cache.claim(table, position < table.decodeFrom ? slot : decodeSlot, position);
       table.takeTouched();
+      // Other calls may have read the row that it had.
+      const moved = table.takeMoved();
+      fixed.forget(b, moved);
+      core.forget(b, moved);
       const read = (out: Int32Array, from: number) => table.read(slot, policy.lookup, inCore, out, from);
       // A token's deeper loops come after it was entered: `always-last` reads it again.
       (inCore ? core : fixed).set(number, b, position, row, inCore && policy.lookup === 'always-last', read);

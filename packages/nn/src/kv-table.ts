@@ -1,4 +1,5 @@
 import { OptionError, UnrollError } from '@unroll/tensor';
+import type { KVJournal } from './kv-journal.js';
 import type { LayerCounts, Lookup } from './kv-policy.js';
 
 /** The pool rows of one sequence: for each slot, the row of each position, -1 where the token never wrote that slot. */
@@ -6,8 +7,11 @@ export class KeyTable {
   length = 0;
   /** Tokens from this position on are decoded, those before it are the prompt. */
   decodeFrom = Number.POSITIVE_INFINITY;
+  /** While somebody may want to take writes back. */
+  journal: KVJournal | null = null;
   readonly #rows = new Map<number, Int32Array>();
   #touched = 0;
+  #moved = Number.MAX_SAFE_INTEGER;
 
   constructor(readonly layers: LayerCounts) {}
 
@@ -16,6 +20,13 @@ export class KeyTable {
     const touched = this.#touched;
     this.#touched = Number.MAX_SAFE_INTEGER;
     return touched;
+  }
+
+  /** The least position that went to another row since the last call. */
+  takeMoved(): number {
+    const moved = this.#moved;
+    this.#moved = Number.MAX_SAFE_INTEGER;
+    return moved;
   }
 
   slots(): number[] {
@@ -28,7 +39,8 @@ export class KeyTable {
     let previous = -1;
     for (const position of positions) {
       if (position < 0) continue;
-      if (position > next || (previous >= 0 && position !== previous + 1)) {
+      // Positions that it has may be run again in part.
+      if (position > next || position <= previous || (previous >= 0 && position > previous + 1 && position >= this.length)) {
         throw new OptionError(
           `KVCache: positions must follow each other without gaps; got ${position} after ${previous < 0 ? next - 1 : previous}`,
         );
@@ -63,8 +75,17 @@ export class KeyTable {
       rows = longer;
       this.#rows.set(slot, rows);
     }
-    rows[position] = own(rows[position]!);
-    return rows[position]!;
+    const old = rows[position]!;
+    const row = own(old);
+    if (old >= 0 && old !== row) this.#moved = Math.min(this.#moved, position);
+    rows[position] = row;
+    return row;
+  }
+
+  /** Puts a row back where it was, or -1. */
+  restore(slot: number, position: number, row: number): void {
+    this.#touched = Math.min(this.#touched, position);
+    this.#rows.get(slot)![position] = row;
   }
 
   /** Fills `out` with the rows that a query in `slot` reads of each position from `from` on. Throws UnrollError when `own` misses one. */
@@ -100,6 +121,7 @@ export class KeyTable {
   truncate(length: number): number[] {
     if (length >= this.length) return [];
     this.#touched = Math.min(this.#touched, length);
+    this.journal?.close();
     const freed: number[] = [];
     for (const rows of this.#rows.values()) {
       for (let p = length; p < Math.min(this.length, rows.length); p++) {

@@ -1,131 +1,138 @@
 import { concat, keep, reshape, slice, type Tensor, tidy } from '@unroll/tensor';
-import { type Call, lastColumn, open, readLogits, recur, sequencesOf, type Thought, takeRows } from './call.js';
-import type { ExitRecord, ExitRule, ExitTest } from './exit.js';
-import type { ModelPass } from './language-model.js';
+import { type Call, Course, lastColumn, open, readLogits, sequencesOf, type Thought, takeRows } from './call.js';
+import type { ExitRule } from './exit.js';
+import { ExitWatch, readNumbers, type Sight } from './exit-watch.js';
+import type { CacheJournal, ModelPass } from './language-model.js';
 import { pause, pauseDue } from './pause.js';
 import type { Engine } from './run.js';
 
-/** One sequence of a call while its recurrences run, and what is left of it when they end. */
-interface Row {
-  /** Its place in the call. */
-  readonly b: number;
-  readonly test: ExitTest;
-  readonly values: number[];
-  depth: number;
-  record: ExitRecord | undefined;
-  /** (1, T, C) */
-  state: Tensor | undefined;
-  /** (1, V), where the rule read them at the end. */
-  logits: Tensor<'f32'> | undefined;
+/** Passes over more positions are read at once: the work hides the wait, and what goes too far would cost work and memory. */
+const mostPositionsAhead = 16;
+
+/** What stops together: a row of the call, or a single position. */
+interface Unit {
+  readonly watch: ExitWatch;
+  readonly sequence: number;
+  /** (T) of the row, -1 for padding; or the one position. */
+  readonly positions: Int32Array;
 }
 
-/** A row's own (T', C) of the states (B, T, C), without its padding. */
-function ownState(states: Tensor, at: number, positions: Int32Array): Tensor {
-  const [, T, C] = states.shape as [number, number, number];
-  const padding = positions.subarray(at * T, (at + 1) * T).findIndex((position) => position >= 0);
-  return tidy(states.device, () => {
-    const own = reshape(slice(states, 0, at, at + 1), [T, C]);
-    return padding > 0 ? slice(own, 0, padding, T) : own;
-  });
+/** A check of all units that ran then. */
+interface Asked {
+  readonly units: readonly Unit[];
+  readonly marks: ReadonlyMap<number, number>;
+  readonly values: readonly Tensor[];
 }
 
-/** The rows that still run: one pass, their e and states (B', T, C), and the logits (B', V) if a rule asked for them. */
-class LiveRows {
-  logits: Tensor<'f32'> | undefined;
-  #ownsState: boolean;
+interface Flight {
+  readonly asked: readonly Asked[];
+  readonly numbers: Promise<number[]>;
+}
+
+/** The units that still run, one behind the other in a pass: as its rows, or as the columns of its only row. */
+class LiveUnits {
+  #course: Course;
+  #logits: Tensor<'f32'> | undefined;
 
   constructor(
     private readonly engine: Engine,
-    private readonly call: Call,
-    public pass: ModelPass,
-    public e: Tensor,
-    public state: Tensor,
+    private readonly columns: boolean,
+    public units: readonly Unit[],
+    opened: { readonly pass: ModelPass; readonly e: Tensor; readonly state: Tensor },
+    start: Tensor | undefined,
   ) {
-    this.#ownsState = state !== call.start;
+    this.#course = new Course(engine, opened.pass, opened.e, opened.state, start);
   }
 
-  /** One recurrence of all. */
+  /** (U, T, C) of U units. A view. */
+  get states(): Tensor {
+    return this.#byUnit(this.#course.state);
+  }
+
   advance(loop: number): void {
-    const next = tidy(this.state.device, () => recur(this.engine, this.e, this.state, loop, this.pass));
-    if (this.#ownsState) this.state.dispose();
-    this.#ownsState = true;
-    this.state = next;
-    this.logits?.dispose();
-    this.logits = undefined;
+    this.#course.advance(loop);
+    this.#logits?.dispose();
+    this.#logits = undefined;
   }
 
-  readLogits(): Tensor<'f32'> {
-    this.logits ??= keep(tidy(this.state.device, () => readLogits(this.engine, this.state, this.pass, 'last')));
-    return this.logits;
+  /** What the watch of the unit at a place sees. Inside a tidy. */
+  see(place: number, mark: () => number): Sight {
+    const { positions } = this.units[place]!;
+    const { device } = this.engine.model;
+    const state = unitAt(this.states, place);
+    const padding = positions.findIndex((position) => position >= 0);
+    const logits = () => {
+      this.#logits ??= keep(
+        tidy(device, () => readLogits(this.engine, this.#course.state, this.#course.pass, this.columns ? 'all' : 'last')),
+      );
+      return this.units.length === 1 ? this.#logits : slice(this.#logits, 0, place, place + 1);
+    };
+    return { state, own: padding > 0 ? slice(state, 0, padding, positions.length) : state, logits, mark };
   }
 
-  /** Goes on with the rows at these places alone. */
-  narrow(places: readonly number[], rows: readonly Row[]): void {
-    const [state, e] = [takeRows(this.state, places), takeRows(this.e, places)];
+  /** Goes on with the units at these places alone. */
+  narrow(places: readonly number[]): void {
+    const { e, state } = this.#course;
+    const units = places.map((place) => this.units[place]!);
+    const shape = [this.columns ? 1 : units.length, this.columns ? units.length : state.shape[1]!, state.shape[2]!];
+    const part = tidy(this.engine.model.device, () => ({
+      e: reshape(takeRows(this.#byUnit(e), places), shape),
+      state: reshape(takeRows(this.#byUnit(state), places), shape),
+    }));
     this.dispose();
-    this.#ownsState = true;
-    this.logits = undefined;
-    [this.state, this.e] = [state, e];
-    const T = this.call.positions.length / this.call.lanes.length;
-    const positions = Int32Array.from(rows.flatMap(({ b }) => [...this.call.positions.subarray(b * T, (b + 1) * T)]));
-    this.pass = this.engine.cache.begin(
-      positions,
-      rows.map(({ b }) => this.call.lanes[b]!.sequence),
-    );
+    const positions = Int32Array.from(units.flatMap((unit) => [...unit.positions]));
+    const sequences = this.columns ? [units[0]!.sequence] : units.map(({ sequence }) => sequence);
+    try {
+      this.#course = new Course(this.engine, this.engine.cache.begin(positions, sequences), part.e, part.state);
+    } catch (error) {
+      part.e.dispose();
+      part.state.dispose();
+      throw error;
+    }
+    this.units = units;
   }
 
   dispose(): void {
-    if (this.#ownsState) this.state.dispose();
-    this.e.dispose();
-    this.logits?.dispose();
-    this.pass.dispose();
+    this.#course.pass.dispose();
+    this.#course.dispose();
+    this.#logits?.dispose();
+    this.#logits = undefined;
+  }
+
+  #byUnit(x: Tensor): Tensor {
+    return this.columns ? reshape(x, [x.shape[1]!, 1, x.shape[2]!]) : x;
   }
 }
 
-/** Asks a row's rule. The record says what it answered; `value` stays open where it goes on. */
-async function ask(live: LiveRows, row: Row, place: number, recurrence: number, rule: ExitRule): Promise<boolean> {
-  const lent = [ownState(live.state, place, live.pass.positions)];
-  try {
-    const { value, exit } = await row.test.check({
-      recurrence,
-      state: lent[0]!,
-      logits: () => {
-        const own = slice(live.readLogits(), 0, place, place + 1);
-        lent.push(own);
-        return own;
-      },
-    });
-    row.values.push(value);
-    row.record = { rule: rule.name, value: exit ? value : undefined, values: row.values };
-    if (exit) row.depth = recurrence;
-    return exit;
-  } finally {
-    for (const tensor of lent) tensor.dispose();
-  }
-}
+/** Unit u's (T, C) of (U, T, C). */
+const unitAt = (states: Tensor, u: number): Tensor =>
+  reshape(states.shape[0] === 1 ? states : slice(states, 0, u, u + 1), states.shape.slice(1));
 
-/** Sets aside what a row ends with. */
-function finishRow(live: LiveRows, row: Row, place: number): void {
-  row.state = takeRows(live.state, [place]);
-  if (live.logits !== undefined) row.logits = takeRows(live.logits, [place]);
-}
-
-/** The rows meet again for the coda, which has no loops; where every rule has read its last logits, that is done already. */
-function collect(engine: Engine, call: Call, rows: readonly Row[]): Thought {
+/** The units meet again for the coda, which has no loops; where every rule has read its last logits, that is done already. */
+function collect(engine: Engine, call: Call, units: readonly Unit[], columns: boolean): Thought {
+  const ends = units.map(({ watch }) => watch.ended!);
   return tidy(engine.model.device, () => {
     const states = concat(
-      rows.map((row) => row.state!),
-      0,
+      ends.map(({ state }) => reshape(state, [1, ...state.shape])),
+      columns ? 1 : 0,
     );
-    const result = { state: lastColumn(states), depths: rows.map((row) => row.depth), exits: rows.map((row) => row.record) };
-    if (call.readout === 'last' && rows.every((row) => row.logits !== undefined))
+    const last = columns ? units.slice(-1) : units;
+    const result = {
+      state: lastColumn(states),
+      depths: last.map(({ watch }) => watch.ended!.recurrence),
+      exits: last.map(({ watch }) => watch.record),
+      ...(columns ? { positionDepths: [ends.map(({ recurrence }) => recurrence)] } : {}),
+    };
+    // A position's own logits were read beside others that were not at their end yet.
+    if (call.readout === 'last' && !(columns && units.length > 1) && ends.every(({ logits }) => logits !== undefined)) {
       return {
         ...result,
         logits: concat(
-          rows.map((row) => row.logits!),
+          ends.map(({ logits }) => logits!),
           0,
         ),
       };
+    }
     const pass = engine.cache.begin(call.positions, sequencesOf(call));
     try {
       return { ...result, logits: readLogits(engine, states, pass, call.readout) };
@@ -135,57 +142,152 @@ function collect(engine: Engine, call: Call, rows: readonly Row[]): Thought {
   });
 }
 
+/** Checks for one reading, of which two may be on their way; 0 reads at once. */
+function checksAhead({ model, cache, hook }: Engine, rule: ExitRule, units: readonly Unit[]): number {
+  const positions = units.reduce((sum, unit) => sum + unit.positions.length, 0);
+  if (hook !== undefined || cache.openJournal === undefined || positions > mostPositionsAhead) return 0;
+  return rule.readEvery ?? (model.device.kind === 'cpu' ? 0 : 4);
+}
+
 /**
  * Runs each lane of a call until its own rule stops it. A row that exits leaves the pass: it costs nothing more, and no deeper keys are
- * written for it or seen by it.
+ * written for it or seen by it. Numbers are read while the next recurrences run; what ran too far is taken back.
  */
 export async function thinkAdaptively(engine: Engine, call: Call, rule: ExitRule): Promise<Thought> {
+  if (call.byPosition === true && call.lanes.length > 1) return laneByLane(engine, call, rule);
+  const columns = call.byPosition === true && call.positions.length > 1;
   const opened = open(engine, call);
-  const live = new LiveRows(engine, call, opened.pass, opened.e, opened.state);
-  const rows: Row[] = [];
+  const B = call.lanes.length;
+  const T = columns ? 1 : call.positions.length / B;
+  const live = new LiveUnits(engine, columns, [], opened, call.start);
+  const journals = new Map<number, CacheJournal>();
+  const flights: Flight[] = [];
+  let asked: Asked[] = [];
+  const all: Unit[] = [];
   try {
-    for (let b = 0; b < call.lanes.length; b++) {
-      const start = ownState(live.state, b, live.pass.positions);
-      try {
-        rows.push({
-          b,
-          test: rule.begin(start, engine.model),
-          values: [],
-          depth: call.depth,
-          record: undefined,
-          state: undefined,
-          logits: undefined,
-        });
-      } finally {
-        start.dispose();
-      }
+    for (let u = 0; u < (columns ? call.positions.length : B); u++) {
+      const positions = call.positions.subarray(u * T, (u + 1) * T);
+      const watch = tidy(engine.model.device, () => {
+        const state = unitAt(live.states, u);
+        const padding = positions.findIndex((position) => position >= 0);
+        return new ExitWatch(rule, call.depth, padding > 0 ? slice(state, 0, padding, T) : state, engine.model);
+      });
+      all.push({ watch, sequence: call.lanes[columns ? 0 : u]!.sequence, positions });
     }
-    let running: Row[] = [...rows];
-    for (let loop = 0; loop < call.depth && running.length > 0; loop++) {
+    live.units = all;
+    const patient = all.every(({ watch }) => watch.patient);
+    const ahead = patient ? checksAhead(engine, rule, all) : 0;
+    if (ahead > 0) for (const sequence of sequencesOf(call)) journals.set(sequence, engine.cache.openJournal!(sequence));
+    const narrow = () => {
+      const places = live.units.flatMap(({ watch }, place) => (watch.ended === undefined ? [place] : []));
+      if (places.length === live.units.length) return;
+      if (places.length > 0) live.narrow(places);
+      else live.units = [];
+    };
+    const land = async () => {
+      const flight = flights.shift()!;
+      settle(flight.asked, await flight.numbers, journals, columns);
+      for (const [sequence, journal] of journals) {
+        journal.commit((flights[0]?.asked[0] ?? asked[0])?.marks.get(sequence) ?? journal.mark());
+      }
+      narrow();
+    };
+    const depart = () => {
+      if (asked.length === 0) return;
+      flights.push({ asked, numbers: readNumbers(asked.flatMap(({ values }) => values)) });
+      asked = [];
+    };
+    for (let loop = 0; loop < call.depth && live.units.length > 0; loop++) {
       engine.signal?.throwIfAborted();
       if (pauseDue()) await pause(engine.signal);
       live.advance(loop);
-      const since = loop + 1 - rule.minRecurrences;
-      if (since < 0 || since % rule.every !== 0) continue;
-      const staying: number[] = [];
-      for (const [place, row] of running.entries()) {
-        if (!(await ask(live, row, place, loop + 1, rule))) staying.push(place);
+      if (!live.units[0]!.watch.asks(loop + 1)) continue;
+      if (!patient) {
+        for (const [place, { watch }] of live.units.entries()) await watch.check(loop + 1, () => live.see(place, () => 0));
+        narrow();
+        continue;
       }
-      if (staying.length === running.length) continue;
-      running.forEach((row, place) => {
-        if (!staying.includes(place)) finishRow(live, row, place);
-      });
-      running = staying.map((place) => running[place]!);
-      if (running.length > 0) live.narrow(staying, running);
+      asked.push(ask(live, loop + 1, journals));
+      if (asked.length >= Math.max(1, ahead)) depart();
+      if (flights.length > (ahead > 0 ? 1 : 0)) await land();
     }
-    running.forEach((row, place) => finishRow(live, row, place));
-    return collect(engine, call, rows);
+    depart();
+    while (flights.length > 0) await land();
+    tidy(engine.model.device, () => {
+      live.units.forEach(({ watch }, place) => {
+        watch.end(unitAt(live.states, place));
+      });
+    });
+    return collect(engine, call, all, columns);
   } finally {
+    for (const journal of journals.values()) journal.close();
+    for (const { values } of asked) for (const value of values) value.dispose();
     live.dispose();
-    for (const row of rows) {
-      row.test.dispose();
-      row.state?.dispose();
-      row.logits?.dispose();
+    for (const { watch } of all) watch.dispose();
+  }
+}
+
+/** Positions of several lanes stop each by itself, and have no rows to share. */
+async function laneByLane(engine: Engine, call: Call, rule: ExitRule): Promise<Thought> {
+  const T = call.positions.length / call.lanes.length;
+  const thoughts: Thought[] = [];
+  try {
+    for (const [b, lane] of call.lanes.entries()) {
+      const row = { tokens: call.tokens.subarray(b * T, (b + 1) * T), positions: call.positions.subarray(b * T, (b + 1) * T) };
+      const padding = row.positions.findIndex((position) => position >= 0);
+      const own = { lanes: [lane], tokens: row.tokens.subarray(padding), positions: row.positions.subarray(padding) };
+      thoughts.push(await thinkAdaptively(engine, { ...call, ...own }, rule));
+    }
+    return tidy(engine.model.device, () => ({
+      logits: concat(
+        thoughts.map(({ logits }) => logits),
+        0,
+      ),
+      state: concat(
+        thoughts.map(({ state }) => state),
+        0,
+      ),
+      depths: thoughts.flatMap(({ depths }) => depths),
+      exits: thoughts.flatMap(({ exits }) => exits),
+      positionDepths: thoughts.map(({ depths, positionDepths }) => positionDepths?.[0] ?? depths),
+    }));
+  } finally {
+    for (const { logits, state } of thoughts) {
+      logits.dispose();
+      state.dispose();
+    }
+  }
+}
+
+/** Puts the numbers of a check on the device. */
+function ask(live: LiveUnits, recurrence: number, journals: ReadonlyMap<number, CacheJournal>): Asked {
+  const { units } = live;
+  const marks = new Map<number, number>();
+  const values: Tensor[] = [];
+  try {
+    for (const [place, { watch, sequence }] of units.entries())
+      values.push(watch.measure(recurrence, () => live.see(place, () => journals.get(sequence)?.mark() ?? 0)));
+  } catch (error) {
+    for (const value of values) value.dispose();
+    throw error;
+  }
+  for (const [sequence, journal] of journals) marks.set(sequence, journal.mark());
+  return { units, marks, values };
+}
+
+/** Hands the numbers to the watches; where one ends, what its unit wrote behind that check is taken back. */
+function settle(
+  checks: readonly Asked[],
+  numbers: readonly number[],
+  journals: ReadonlyMap<number, CacheJournal>,
+  columns: boolean,
+): void {
+  let at = 0;
+  for (const { units } of checks) {
+    for (const { watch, sequence, positions } of units) {
+      const number = numbers[at++]!;
+      if (watch.ended !== undefined || !watch.settle(number)) continue;
+      journals.get(sequence)?.rollback(watch.ended!.mark, columns ? positions[0]! : undefined);
     }
   }
 }

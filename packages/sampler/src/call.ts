@@ -1,7 +1,7 @@
-import { gatherRows, OptionError, reshape, showShape, slice, type Tensor, tidy } from '@unroll/tensor';
+import { gatherRows, OptionError, refuseUnknownOptions, reshape, showShape, slice, type Tensor, tidy } from '@unroll/tensor';
 import type { ExitRecord, ExitRule } from './exit.js';
 import type { ModelPass } from './language-model.js';
-import type { Engine, Lane } from './run.js';
+import type { Engine, Intervention, Lane, RecurrenceEvent, RecurrenceHook, RecurrenceListener } from './run.js';
 
 /** One call of the model: (B, T) tokens of B lanes. */
 export interface Call {
@@ -13,6 +13,8 @@ export interface Call {
   readonly depth: number;
   /** Stops each lane by itself, at most `depth` deep. */
   readonly exit?: ExitRule | undefined;
+  /** Every position stops by itself, instead of all of a lane together. */
+  readonly byPosition?: boolean;
   /** (B, T, C) to start from; drawn by (seed, position, channel) when absent. Stays the caller's. */
   readonly start?: Tensor | undefined;
   /** Recurrences that `start` has behind it, whose keys the cache holds; 0 when absent. */
@@ -30,22 +32,64 @@ export interface Thought {
   /** Recurrences of each lane. */
   readonly depths: readonly number[];
   readonly exits: readonly (ExitRecord | undefined)[];
+  /** Recurrences of each of a lane's positions, where they stopped by themselves. */
+  readonly positionDepths?: readonly (readonly number[])[];
 }
 
-/** One recurrence, with the hook applied and counted. Inside a tidy. */
-export function recur(engine: Engine, e: Tensor, state: Tensor, loop: number | readonly number[], pass: ModelPass): Tensor {
-  const { model, hook, tally } = engine;
-  tally.corePasses++;
-  tally.corePositions += pass.positions.reduce((n, position) => n + (position < 0 ? 0 : 1), 0);
-  const next = model.step(e, state, loop, pass);
-  if (hook === undefined) return next;
-  const recurrence = (typeof loop === 'number' ? loop : Math.max(...loop)) + 1;
-  const replaced = hook({ recurrence, state: next, e, positions: pass.positions });
-  if (replaced === undefined) return next;
-  if (showShape(replaced.shape) !== showShape(next.shape)) {
-    throw new OptionError(`generate: the hook must return ${showShape(next.shape)}; got ${showShape(replaced.shape)}`);
+/** Asks a listener, and gives what runs on. Throws OptionError for tensors of another shape. */
+function intervene(listener: RecurrenceListener | undefined, event: RecurrenceEvent): { readonly e: Tensor; readonly state: Tensor } {
+  const { e, state } = event;
+  const answer = listener?.(event);
+  if (answer === undefined) return { e, state };
+  const given: Intervention = 'storage' in answer ? { state: answer } : answer;
+  refuseUnknownOptions('generate: what the hook returned', given, ['state', 'e']);
+  for (const tensor of [given.state, given.e]) {
+    if (tensor !== undefined && showShape(tensor.shape) !== showShape(state.shape))
+      throw new OptionError(`generate: the hook must return ${showShape(state.shape)}; got ${showShape(tensor.shape)}`);
   }
-  return replaced;
+  return { e: given.e ?? e, state: given.state ?? state };
+}
+
+/** The positions of a pass on their way through the core: e and state (B, T, C), which it owns, but for a state that is `lent`. */
+export class Course {
+  constructor(
+    readonly engine: Engine,
+    readonly pass: ModelPass,
+    public e: Tensor,
+    public state: Tensor,
+    private readonly lent?: Tensor,
+  ) {}
+
+  /** One recurrence, with the hook applied and counted; `loop` counts from 0. */
+  advance(loop: number): void {
+    const { model, hook, tally } = this.engine;
+    const { pass } = this;
+    const { before, after }: Exclude<RecurrenceHook, RecurrenceListener> = typeof hook === 'function' ? { after: hook } : (hook ?? {});
+    const next = tidy(model.device, () => {
+      const given = intervene(before, { recurrence: loop + 1, state: this.state, e: this.e, positions: pass.positions });
+      const state = model.step(given.e, given.state, loop, pass);
+      const result = intervene(after, { recurrence: loop + 1, state, e: given.e, positions: pass.positions });
+      // What a hook gives may come from outside of this scope, which then does not free it.
+      if (given.state !== this.state && given.state !== result.state) given.state.dispose();
+      if (given.e !== this.e && given.e !== result.e) given.e.dispose();
+      return result;
+    });
+    tally.corePasses++;
+    tally.corePositions += pass.positions.reduce((n, position) => n + (position < 0 ? 0 : 1), 0);
+    this.become(next.e, next.state);
+  }
+
+  /** Goes on with these. */
+  become(e: Tensor, state: Tensor): void {
+    if (e !== this.e) this.e.dispose();
+    if (state !== this.state && this.state !== this.lent) this.state.dispose();
+    [this.e, this.state] = [e, state];
+  }
+
+  dispose(): void {
+    this.e.dispose();
+    if (this.state !== this.lent) this.state.dispose();
+  }
 }
 
 export const sequencesOf = (call: Call): number[] => call.lanes.map((lane) => lane.sequence);

@@ -59,13 +59,17 @@ const shapes: Readonly<Record<string, Shape>> = {
   },
   processors: { expected: 'a list of functions', fits: (value) => Array.isArray(value) && value.every(callable.fits) },
   recurrences: {
-    expected: 'a number, or a function of the index of the token',
-    fits: (value) => number.fits(value) || callable.fits(value),
+    expected: 'a number, a function of the index of the token, or an object with tokensPerSecond or budgetMs',
+    fits: (value) => number.fits(value) || callable.fits(value) || record.fits(value),
   },
   exit: { expected: 'an exit rule with begin', fits: (value) => has(value, 'function', ['begin']) },
   speculative: record,
   wavefront: record,
-  hook: callable,
+  hook: {
+    expected: 'a function, or an object with functions before or after',
+    fits: (value) =>
+      callable.fits(value) || (record.fits(value) && Object.entries(value as object).every(([name, f]) => ['before', 'after'].includes(name) && callable.fits(f))),
+  },
   ...Object.fromEntries(
     [
       ...[

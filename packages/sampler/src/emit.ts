@@ -63,7 +63,8 @@ export class Emitter {
   #report(): RunReport {
     const { lane, tally, run } = this;
     const newTokens = lane.tokens.length - lane.promptLength;
-    const { rounds, drafted, accepted, recurrencesPerPosition } = tally;
+    const { rounds, drafted, accepted, recurrencesPerPosition, frozenInRound } = tally;
+    const inPrefill = run.exit?.inPrefill ?? false;
     return {
       promptTokens: lane.promptLength,
       ...this.reused,
@@ -72,7 +73,16 @@ export class Emitter {
       corePositions: tally.corePositions,
       meanRecurrences: this.#recurrences / newTokens,
       ...(run.speculative === undefined ? {} : { speculation: { rounds, drafted, accepted } }),
-      ...(run.wavefront === undefined ? {} : { wavefront: { rounds, recurrencesPerPosition: recurrencesPerPosition ?? [] } }),
+      ...(inPrefill === false ? {} : { promptRecurrences: [...lane.promptRecurrences] }),
+      ...(run.wavefront === undefined
+        ? {}
+        : {
+            wavefront: {
+              rounds,
+              recurrencesPerPosition: recurrencesPerPosition ?? [],
+              frozenInRound: frozenInRound.slice(0, newTokens),
+            },
+          }),
       cache: this.cache.usage(),
     };
   }

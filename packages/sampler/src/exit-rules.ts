@@ -22,7 +22,7 @@ import {
   type Tensor,
   tidy,
 } from '@unroll/tensor';
-import { controlNames, type ExitControls, type ExitReading, type ExitRule, type ExitTest, parseControls } from './exit.js';
+import { controlNames, type ExitControls, type ExitReading, type ExitRule, type MeasuredExit, parseControls } from './exit.js';
 import type { LanguageModel } from './language-model.js';
 
 // The criteria of the published model's generate functions, with their first "previous" values. A NaN never exits: it is below nothing.
@@ -34,19 +34,11 @@ export interface ExitRuleOptions extends ExitControls {
 /** Norm of each row, (T, C) -> (T). */
 export const rowNorms = (x: Tensor): Tensor => sqrt(sum(square(x), { axis: -1 }));
 
-async function scalar(tensor: Tensor): Promise<number> {
-  try {
-    return (await tensor.data())[0]!;
-  } finally {
-    tensor.dispose();
-  }
-}
-
 function rule(
   name: string,
   threshold: number,
   options: ExitRuleOptions,
-  begin: (start: Tensor, model: LanguageModel, threshold: number) => ExitTest,
+  begin: (start: Tensor, model: LanguageModel, threshold: number) => MeasuredExit,
 ): ExitRule {
   refuseUnknownOptions(name, options, ['threshold', ...controlNames]);
   const limit = options.threshold ?? threshold;
@@ -57,15 +49,16 @@ function rule(
 const below = (value: number, threshold: number): ExitReading => ({ value, exit: value < threshold });
 
 /** A test that compares a state with that of the last check. */
-function stateTest(start: Tensor, threshold: number, measure: (state: Tensor, previous: Tensor) => Tensor): ExitTest {
+function stateTest(start: Tensor, threshold: number, measure: (state: Tensor, previous: Tensor) => Tensor): MeasuredExit {
   let previous = keep(copy(start));
   return {
-    async check({ state }) {
-      const value = tidy(state.device, () => measure(state, previous));
+    measure({ state }) {
+      const value = measure(state, previous);
       previous.dispose();
       previous = keep(copy(state));
-      return below(await scalar(value), threshold);
+      return value;
     },
+    judge: (value) => below(value, threshold),
     dispose: () => previous.dispose(),
   };
 }
@@ -95,18 +88,18 @@ export const acceleration = (options: ExitRuleOptions = {}): ExitRule =>
     let step = keep(affine(start, { scale: 0 }));
     let hits = 0;
     return {
-      async check({ state }) {
-        const { value, moved } = tidy(state.device, () => {
-          const moved = sub(state, previous);
-          return { value: mean(div(rowNorms(sub(moved, step)), rowNorms(state))), moved };
-        });
+      measure({ state }) {
+        const moved = sub(state, previous);
+        const value = mean(div(rowNorms(sub(moved, step)), rowNorms(state)));
         previous.dispose();
         step.dispose();
         previous = keep(copy(state));
-        step = moved;
-        const number = await scalar(value);
-        hits = number < threshold ? hits + 1 : 0;
-        return { value: number, exit: hits >= 2 };
+        step = keep(moved);
+        return value;
+      },
+      judge(value) {
+        hits = value < threshold ? hits + 1 : 0;
+        return { value, exit: hits >= 2 };
       },
       dispose() {
         previous.dispose();
@@ -120,15 +113,12 @@ export const entropyDiff = (options: ExitRuleOptions = {}): ExitRule =>
   rule('entropy-diff', 1e-3, options, (_, __, threshold) => {
     let previous = 100;
     return {
-      async check({ logits }) {
-        const read = logits();
-        const entropy = await scalar(
-          tidy(read.device, () => {
-            const p = softmax(read);
-            return affine(sum(mul(p, log(affine(p, { shift: 1e-10 })))), { scale: -1 });
-          }),
-        );
-        const value = Math.abs(Math.fround(entropy) - previous);
+      measure({ logits }) {
+        const p = softmax(logits());
+        return affine(sum(mul(p, log(affine(p, { shift: 1e-10 })))), { scale: -1 });
+      },
+      judge(entropy) {
+        const value = Math.abs(entropy - previous);
         previous = entropy;
         return below(value, threshold);
       },
@@ -137,23 +127,20 @@ export const entropyDiff = (options: ExitRuleOptions = {}): ExitRule =>
   });
 
 /** A test on KL(p_{i-1} || p_i); the first previous distribution is uniform. */
-function divergenceTest(model: LanguageModel, threshold: number, distribution: (logits: Tensor) => Tensor): ExitTest {
+function divergenceTest(model: LanguageModel, threshold: number, distribution: (logits: Tensor) => Tensor): MeasuredExit {
   const V = model.vocabularySize;
   let previous: Tensor = keep(tidy(model.device, () => affine(model.device.zeros([1, V]), { shift: 1 / V })));
   return {
-    async check({ logits }) {
-      const read = logits();
-      const { p, value } = tidy(read.device, () => {
-        const p = distribution(read);
-        // A probability that underflowed to 0 adds nothing as p_{i-1}, and log(0) would make it NaN: the smallest normal f32 stands in.
-        const floor = model.device.tensor([1.1754944e-38], [1, 1]);
-        const terms = mul(previous, sub(log(maximum(previous, floor)), log(maximum(p, floor))));
-        return { p, value: sum(terms) };
-      });
+    measure({ logits }) {
+      const p = distribution(logits());
+      // A probability that underflowed to 0 adds nothing as p_{i-1}, and log(0) would make it NaN: the smallest normal f32 stands in.
+      const floor = model.device.tensor([1.1754944e-38], [1, 1]);
+      const value = sum(mul(previous, sub(log(maximum(previous, floor)), log(maximum(p, floor)))));
       previous.dispose();
-      previous = p;
-      return below(await scalar(value), threshold);
+      previous = keep(p);
+      return value;
     },
+    judge: (value) => below(value, threshold),
     dispose: () => previous.dispose(),
   };
 }
@@ -181,8 +168,8 @@ export const argmaxStability = (options: ExitRuleOptions = {}): ExitRule =>
     let previous = -1;
     let unchanged = 0;
     return {
-      async check({ logits }) {
-        const token = await scalar(argmax(logits()));
+      measure: ({ logits }) => argmax(logits()),
+      judge(token) {
         unchanged = token === previous ? unchanged + 1 : 0;
         previous = token;
         return { value: unchanged, exit: unchanged >= threshold };

@@ -38,7 +38,7 @@ export type {
 export type { CommonOptions } from './options.js';
 export type { LogitsContext, LogitsProcessor } from './penalties.js';
 export { generateRecovering, type RecoveringOptions } from './recover.js';
-export type { DepthByToken, RecurrenceEvent, RecurrenceHook, RunReport, WarmStart } from './run.js';
+export type { DepthByToken, Intervention, RecurrenceEvent, RecurrenceHook, RecurrenceListener, RunReport, WarmStart } from './run.js';
 export type { Alternative } from './sampling.js';
 export { type RequestOptions, Scheduler, type SchedulerOptions } from './scheduler.js';
 export { type Score, type ScoredToken, type ScoreOptions, score } from './score.js';

@@ -36,12 +36,32 @@ export interface SavedCache {
   readonly values: Float32Array;
 }
 
+/** What passes write to one sequence while it is open, so that loops that ran too far can be taken back. */
+export interface CacheJournal {
+  /** The moment now. */
+  mark(): number;
+  /** Takes back what was written after a mark: everything, or that of one position. Marks before it stay good. */
+  rollback(mark: number, position?: number): void;
+  /** Lets go of what was overwritten before a mark. */
+  commit(mark: number): void;
+  /** Everything stays as it is. A second call does nothing. */
+  close(): void;
+}
+
 /** Stored keys and values of a batch of sequences. */
 export interface ModelCache<P extends ModelPass = ModelPass> {
   readonly batch: number;
   length(sequence?: number): number;
-  /** Opens a pass over new tokens of some sequences, or of all: positions (B, T), -1 for padding. */
+  /**
+   * Opens a pass over new tokens of some sequences, or of all, or over some of the tokens that they have once more: positions (B, T)
+   * ascending, -1 for padding.
+   */
   begin(positions: Int32Array, sequences?: readonly number[]): P;
+  /**
+   * Begins to remember what is written to a sequence. Without it, exit rules are read after every check, and the device waits for the host
+   * meanwhile.
+   */
+  openJournal?(sequence?: number): CacheJournal;
   truncate(length: number, sequence?: number): void;
   /** Says that tokens from a position on are decoded, not part of a prompt: a policy may keep less of them. */
   markDecoded(from: number, sequence?: number): void;

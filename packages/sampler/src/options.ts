@@ -5,6 +5,7 @@ import type { LogitsProcessor } from './penalties.js';
 import type { DepthByToken, RecurrenceHook, Run, WarmStart } from './run.js';
 import type { SamplingOptions } from './sampling.js';
 import { parseSpeculative, type SpeculativeOptions } from './speculative.js';
+import { controllerFor, type TargetDepthOptions } from './target-depth.js';
 import { parseWavefront, type WavefrontOptions } from './wavefront.js';
 
 /** Options of every way of generating. */
@@ -19,8 +20,12 @@ export interface CommonOptions {
   /** Texts that end the text and are not part of it, however tokens cut them. */
   readonly stopStrings?: readonly string[];
 
-  /** Depth r of every token, prompt included; or by the index of the new token (the prompt has the depth of token 0). The model's mean when absent. */
-  readonly recurrences?: number | DepthByToken;
+  /**
+   * Depth r of every token, prompt included; or by the index of the new token (the prompt has the depth of token 0), asked once for each
+   * when its turn comes, so that it may change while tokens stream; or a target, for which a controller (`targetDepth`) picks depths. The
+   * model's mean when absent.
+   */
+  readonly recurrences?: number | DepthByToken | TargetDepthOptions;
   /** Stops each token's recurrence by itself, at most `recurrences` deep. */
   readonly exit?: ExitRule;
   /**
@@ -175,13 +180,23 @@ function parseSampling(who: string, options: CommonOptions): SamplingOptions {
   };
 }
 
-/** One depth for all tokens, or a checked function of the token's index. */
-function parseDepth(who: string, { recurrences, model }: CommonOptions): DepthByToken {
-  if (typeof recurrences !== 'function') {
+/** Whether tokens may have different depths without an exit rule. */
+const byToken = (recurrences: CommonOptions['recurrences']): recurrences is DepthByToken | TargetDepthOptions =>
+  recurrences !== undefined && typeof recurrences !== 'number';
+
+/** One depth for all tokens, or a checked function of the token's index that asks once for each. `longest` is the most new tokens of a text. */
+function parseDepth(who: string, { recurrences, model }: CommonOptions, longest: number): DepthByToken {
+  if (!byToken(recurrences)) {
     const depth = whole(who, 'recurrences (depth)', recurrences ?? model.meanRecurrence, 1, deepest);
     return () => depth;
   }
-  return (index) => whole(who, `recurrences (depth) of token ${index}`, recurrences(index), 1, deepest);
+  const ask = typeof recurrences === 'function' ? recurrences : controllerFor(recurrences, longest);
+  const known = new Map<number, number>();
+  return (index) => {
+    const depth = known.get(index) ?? whole(who, `recurrences (depth) of token ${index}`, ask(index), 1, deepest);
+    known.set(index, depth);
+    return depth;
+  };
 }
 
 function refuseImpossible(who: string, { exit, warmStart, speculative, wavefront, recurrences }: CommonOptions): void {
@@ -202,7 +217,7 @@ function refuseImpossible(who: string, { exit, warmStart, speculative, wavefront
     ['wavefront', wavefront !== undefined],
   ] as const) {
     refuse(on && exit !== undefined, `exit and ${name}`, `${several}, and a rule would stop them all at once`);
-    refuse(on && typeof recurrences === 'function', `a depth by token and ${name}`, `${several}, which have one depth`);
+    refuse(on && byToken(recurrences), `a depth by token and ${name}`, `${several}, which have one depth`);
     const instead = name === 'wavefront' ? '; wavefront.continuous copies states instead' : '';
     refuse(on && warmStart !== undefined, `warmStart and ${name}`, `${several}, so none can start where the one before it ends${instead}`);
   }
@@ -211,7 +226,7 @@ function refuseImpossible(who: string, { exit, warmStart, speculative, wavefront
 /** What the run asks of its cache. */
 export function cacheUse({ exit, recurrences, speculative, wavefront }: CommonOptions): CacheUse {
   if (wavefront !== undefined) return 'wavefront';
-  if (exit !== undefined || typeof recurrences === 'function') return 'mixed-depth';
+  if (exit !== undefined || byToken(recurrences)) return 'mixed-depth';
   return speculative !== undefined && speculative.threshold === undefined ? 'parallel' : 'equal-depth';
 }
 
@@ -222,7 +237,6 @@ export function parseRun(who: string, options: CommonOptions, prompts: readonly 
   if (stopStrings.length > 0 && tokenizer === undefined) throw new OptionError(`${who}: stopStrings need a tokenizer`);
   if (stopStrings.some((stop) => typeof stop !== 'string' || stop === '')) throw new OptionError(`${who}: stopStrings must not be empty`);
   checkTokens(who, model, options.stopTokens ?? []);
-  const depth = parseDepth(who, options);
   const seed = whole(who, 'seed', options.seed ?? 0, 0, Number.MAX_SAFE_INTEGER);
   whole(who, 'stateSeed', options.stateSeed ?? seed, 0, Number.MAX_SAFE_INTEGER);
   const maxNewTokens = prompts.map((prompt) => {
@@ -235,6 +249,7 @@ export function parseRun(who: string, options: CommonOptions, prompts: readonly 
     }
     return most;
   });
+  const depth = parseDepth(who, options, Math.max(0, ...maxNewTokens));
   const onePass = exit?.inPrefill === true;
   return {
     model,
@@ -243,7 +258,7 @@ export function parseRun(who: string, options: CommonOptions, prompts: readonly 
     depth,
     exit,
     warmStart: options.warmStart,
-    speculative: parseSpeculative(who, options.speculative, typeof options.recurrences === 'function' ? deepest : depth(0)),
+    speculative: parseSpeculative(who, options.speculative, byToken(options.recurrences) ? deepest : depth(0)),
     wavefront: parseWavefront(who, options.wavefront),
     sampling: parseSampling(who, options),
     initScale: between(who, 'initScale', options.initScale ?? 1, 0, 1e6),

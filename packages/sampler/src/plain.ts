@@ -39,7 +39,7 @@ export async function prefill(engine: Engine, run: Run, lanes: readonly Lane[]):
   for (const lane of lanes) cache.markDecoded(lane.promptLength, lane.sequence);
   const have = lanes.map((lane) => cache.length(lane.sequence));
   const T = Math.max(...lanes.map((lane, i) => lane.promptLength - have[i]!));
-  const exit = run.exit?.inPrefill === true ? run.exit : undefined;
+  const inPrefill = run.exit?.inPrefill ?? false;
   let thought: Thought | undefined;
   for (let start = 0; start < T; start += run.prefillChunk) {
     engine.signal?.throwIfAborted();
@@ -60,9 +60,14 @@ export async function prefill(engine: Engine, run: Run, lanes: readonly Lane[]):
       ),
       positions: Int32Array.from(rows.flatMap(({ positions }) => positions)),
       depth: run.depth(0),
-      exit,
+      exit: inPrefill === false ? undefined : run.exit,
+      byPosition: inPrefill === 'positions',
       readout: 'last',
     });
+    for (const [i, { lane, positions }] of rows.entries()) {
+      const own = positions.filter((position) => position >= 0);
+      lane.promptRecurrences.push(...(thought.positionDepths?.[i] ?? own.map(() => thought!.depths[i]!)));
+    }
   }
   return thought!;
 }

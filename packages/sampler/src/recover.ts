@@ -3,6 +3,7 @@ import type { GeneratedToken } from './emit.js';
 import { type GenerateOptions, generate } from './generate.js';
 import type { LanguageModel } from './language-model.js';
 import { commonNames } from './options.js';
+import { controllerFor } from './target-depth.js';
 
 export interface RecoveringOptions extends Omit<GenerateOptions, 'cache'> {
   /** Makes the model again, on a new device, after the device of `lost` was lost. What it gives is the caller's to dispose. */
@@ -24,19 +25,23 @@ export async function* generateRecovering(options: RecoveringOptions): AsyncGene
   const { recover, maxLosses = 3, ...rest } = options;
   if (!Number.isInteger(maxLosses) || maxLosses < 0)
     throw new OptionError(`generateRecovering: maxLosses must be a whole number from 0; got ${maxLosses}`);
-  const given: number[] = [];
+  const given: GeneratedToken[] = [];
   let { model } = options;
   for (let losses = 0; ; losses++) {
     try {
       let at = 0;
-      for await (const item of generate({ ...rest, model })) {
+      const { recurrences } = rest;
+      // What was asked by token, or held a speed, is repeated as it was.
+      const ask = typeof recurrences === 'object' ? controllerFor(recurrences, rest.maxNewTokens ?? 256) : recurrences;
+      const depth = typeof ask === 'function' ? { recurrences: (index: number) => given[index]?.recurrences ?? ask(index) } : {};
+      for await (const item of generate({ ...rest, ...depth, model })) {
         const before = given[at++];
         if (before === undefined) {
-          given.push(item.token);
+          given.push(item);
           yield item;
-        } else if (before !== item.token) {
+        } else if (before.token !== item.token) {
           throw new UnrollError(
-            `generateRecovering: after the loss of the device, token ${at} came out as ${item.token}; it was ${before}. The new device or its model differs from the lost one`,
+            `generateRecovering: after the loss of the device, token ${at} came out as ${item.token}; it was ${before.token}. The new device or its model differs from the lost one`,
           );
         }
       }

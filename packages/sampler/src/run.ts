@@ -5,11 +5,11 @@ import type { SamplingOptions } from './sampling.js';
 import type { SpeculativeOptions } from './speculative.js';
 import type { WavefrontOptions } from './wavefront.js';
 
-/** What a hook sees after a recurrence. The tensors are the run's: copy what is to be kept. */
+/** What a hook sees around a recurrence. The tensors are the run's: copy what is to be kept. */
 export interface RecurrenceEvent {
-  /** The recurrence that has just run, from 1. */
+  /** The recurrence that has just run, or is about to, from 1. */
   readonly recurrence: number;
-  /** s_i (B, T, C), before ln_f. */
+  /** s_i (B, T, C), before ln_f: what the recurrence gave, or what it will start from. */
   readonly state: Tensor;
   /** (B, T, C) */
   readonly e: Tensor;
@@ -17,8 +17,17 @@ export interface RecurrenceEvent {
   readonly positions: Int32Array;
 }
 
-/** Called after every recurrence; a tensor (B, T, C) that it returns takes the state's place and is the run's from then on. Not asynchronous. */
-export type RecurrenceHook = ((event: RecurrenceEvent) => Tensor) | ((event: RecurrenceEvent) => void);
+/** What takes the place of a state and of e (B, T, C); e stays replaced for the rest of the call. The tensors are the run's from then on. */
+export interface Intervention {
+  readonly state?: Tensor;
+  readonly e?: Tensor;
+}
+
+/** Looks, or intervenes: a tensor alone is a state. Not asynchronous. */
+export type RecurrenceListener = ((event: RecurrenceEvent) => Tensor | Intervention) | ((event: RecurrenceEvent) => void);
+
+/** Called after every recurrence; or `before` every recurrence, the first included, and `after` it. */
+export type RecurrenceHook = RecurrenceListener | { readonly before?: RecurrenceListener; readonly after?: RecurrenceListener };
 
 export type WarmStart = 'norm-state' | 'state';
 
@@ -45,6 +54,7 @@ export interface Tally {
   accepted: number;
   rounds: number;
   recurrencesPerPosition: number[] | undefined;
+  frozenInRound: number[];
 }
 
 export const emptyTally = (): Tally => ({
@@ -54,6 +64,7 @@ export const emptyTally = (): Tally => ({
   accepted: 0,
   rounds: 0,
   recurrencesPerPosition: undefined,
+  frozenInRound: [],
 });
 
 /** One sequence that is being continued. */
@@ -67,6 +78,8 @@ export interface Lane {
   readonly limit: number;
   /** Prompt and what was generated so far; whoever consumes a strategy appends. */
   readonly tokens: number[];
+  /** Depth of each prompt token that has run; those that the cache had are not among them. */
+  readonly promptRecurrences: number[];
   /** Keys the sampling noise. */
   readonly seed: number;
   /** Keys the initial state. */
@@ -84,7 +97,7 @@ export const newLane = (
     sequence = index,
     limit = 0,
   }: { readonly seed: number } & Partial<Pick<Lane, 'stateSeed' | 'index' | 'sequence' | 'limit'>>,
-): Lane => ({ index, sequence, promptLength: prompt.length, limit, tokens: [...prompt], seed, stateSeed, done: false });
+): Lane => ({ index, sequence, promptLength: prompt.length, limit, tokens: [...prompt], promptRecurrences: [], seed, stateSeed, done: false });
 
 /** The options of a run, checked, with defaults in place. */
 export interface Run {
@@ -118,9 +131,16 @@ export interface RunReport {
   readonly corePositions: number;
   /** Mean over the new tokens. */
   readonly meanRecurrences: number;
+  /** With a rule that acts in the prompt: the depth of each prompt token that ran. */
+  readonly promptRecurrences?: readonly number[];
   /** Speculative decoding: drafts made, and those that verification accepted. */
   readonly speculation?: { readonly rounds: number; readonly drafted: number; readonly accepted: number };
-  /** Wavefront: rounds after the prefill, and recurrences of each frozen position, prompt included. */
-  readonly wavefront?: { readonly rounds: number; readonly recurrencesPerPosition: readonly number[] };
+  /** Wavefront: rounds after the prefill, and the core passes of each frozen position, prompt included. */
+  readonly wavefront?: {
+    readonly rounds: number;
+    readonly recurrencesPerPosition: readonly number[];
+    /** The round, from 1, in which each new token became final; 0 for the first, which the prefill gives. */
+    readonly frozenInRound: readonly number[];
+  };
   readonly cache: CacheUsage;
 }

@@ -6,7 +6,7 @@ export interface TargetDepthOptions {
   readonly tokensPerSecond?: number;
   /** Milliseconds for `tokens` tokens in all. */
   readonly budgetMs?: number;
-  /** How many tokens the budget is for. */
+  /** How many tokens the budget is for; as an option of a run, its most new tokens when absent. */
   readonly tokens?: number;
   /** Least and most recurrences; 1 and 64 when absent. */
   readonly least?: number;
@@ -20,7 +20,8 @@ export interface TargetDepthOptions {
 /**
  * A depth by token that holds a speed: measures what a token of a given depth costs and picks the deepest recurrence that the time left
  * per token allows. Time that a token did not use is there for the next ones. Its cost model is fixed + depth times slope, fitted to the
- * last tokens. For `recurrences`; each token reports its depth. Use a new one for each run. Throws OptionError.
+ * last tokens. For `recurrences`, which takes the target itself as well and then makes a controller for each run; each token reports its depth. Use a
+ * new one for each run. Throws OptionError.
  */
 export function targetDepth(options: TargetDepthOptions): DepthByToken {
   refuseUnknownOptions('targetDepth', options, ['tokensPerSecond', 'budgetMs', 'tokens', 'least', 'most', 'start', 'now']);
@@ -53,6 +54,10 @@ export function targetDepth(options: TargetDepthOptions): DepthByToken {
     return last.depth;
   };
 }
+
+/** A controller for a run of at most `longest` new tokens. */
+export const controllerFor = (target: TargetDepthOptions, longest: number): DepthByToken =>
+  targetDepth(target.budgetMs === undefined ? target : { tokens: Math.max(1, longest), ...target });
 
 /** The depth whose cost, by least squares over the samples, is `ms`. */
 function affordable(samples: readonly { depth: number; ms: number }[], ms: number): number {

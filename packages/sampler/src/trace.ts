@@ -1,10 +1,10 @@
 import { OptionError, refuseUnknownOptions, reshape, type Tensor, tidy } from '@unroll/tensor';
-import { type Call, open, recur } from './call.js';
+import { type Call, Course, open } from './call.js';
 import { checkShapes } from './check.js';
 import type { LanguageModel, TextCodec } from './language-model.js';
 import { between, promptTokens, whole } from './options.js';
 import { pause, pauseDue } from './pause.js';
-import { type Engine, emptyTally, newLane } from './run.js';
+import { type Engine, emptyTally, newLane, type RecurrenceHook } from './run.js';
 import { type Alternative, describeTokens } from './sampling.js';
 
 export interface TraceOptions {
@@ -18,6 +18,8 @@ export interface TraceOptions {
   readonly record?: 'norm-state' | 'state';
   /** How many of the most likely next tokens to decode after every recurrence; 0 when absent. */
   readonly top?: number;
+  /** Sees, and may replace, states and e around every recurrence: the path under an intervention. */
+  readonly hook?: RecurrenceHook;
   readonly signal?: AbortSignal;
 }
 
@@ -35,7 +37,7 @@ export interface Trace {
 /** Runs a text once and records its states. Throws OptionError. */
 export async function trace(options: TraceOptions): Promise<Trace> {
   checkShapes('trace', options, ['model', 'prompt']);
-  refuseUnknownOptions('trace', options, ['model', 'tokenizer', 'prompt', 'recurrences', 'seed', 'initScale', 'record', 'top', 'signal']);
+  refuseUnknownOptions('trace', options, ['model', 'tokenizer', 'prompt', 'recurrences', 'seed', 'initScale', 'record', 'top', 'hook', 'signal']);
   const { model, tokenizer, record = 'norm-state', signal } = options;
   if (record !== 'norm-state' && record !== 'state')
     throw new OptionError(`trace: record must be "norm-state" or "state"; got ${JSON.stringify(record)}`);
@@ -45,7 +47,7 @@ export async function trace(options: TraceOptions): Promise<Trace> {
   const top = whole('trace', 'top', options.top ?? 0, 0, model.vocabularySize);
   const initScale = between('trace', 'initScale', options.initScale ?? 1, 0, 1e6);
   const cache = model.createCache();
-  const engine: Engine = { model, cache, initScale, hook: undefined, signal, tally: emptyTally() };
+  const engine: Engine = { model, cache, initScale, hook: options.hook, signal, tally: emptyTally() };
   const lane = newLane(tokens, { seed });
   const call: Call = {
     lanes: [lane],
@@ -58,31 +60,27 @@ export async function trace(options: TraceOptions): Promise<Trace> {
   const decoded: Alternative[][][] = [];
   const requests = tokens.map((_, i) => ({ seed, position: i + 1, tokens, promptLength: tokens.length }));
   try {
-    const opened = open(engine, call);
-    const { pass, e } = opened;
-    let { state } = opened;
+    const { pass, e, state } = open(engine, call);
+    const course = new Course(engine, pass, e, state);
     try {
       for (let loop = 0; ; loop++) {
-        const seen = record === 'state' ? undefined : tidy(model.device, () => model.normState(state));
-        read.push(((await (seen ?? state).data()) as Float32Array).slice());
+        const seen = record === 'state' ? undefined : tidy(model.device, () => model.normState(course.state));
+        read.push(((await (seen ?? course.state).data()) as Float32Array).slice());
         seen?.dispose();
         if (loop === depth) break;
         signal?.throwIfAborted();
         if (pauseDue()) await pause(signal);
-        const next = tidy(model.device, () => recur(engine, e, state, loop, pass));
-        state.dispose();
-        state = next;
+        course.advance(loop);
         if (top === 0) continue;
         const logits = tidy(
           model.device,
-          () => reshape(model.readout(state, pass), [tokens.length, model.vocabularySize]) as Tensor<'f32'>,
+          () => reshape(model.readout(course.state, pass), [tokens.length, model.vocabularySize]) as Tensor<'f32'>,
         );
         const described = await describeTokens(logits, tokens, requests, top).finally(() => logits.dispose());
         decoded.push(described.map(({ alternatives }) => [...alternatives!]));
       }
     } finally {
-      state.dispose();
-      e.dispose();
+      course.dispose();
       pass.dispose();
     }
   } finally {

@@ -13,7 +13,7 @@ import {
   tidy,
   UnrollError,
 } from '@unroll/tensor';
-import { recur } from './call.js';
+import { Course } from './call.js';
 import { pause, pauseDue } from './pause.js';
 import { disposeThought, prefill, requestOf, type Strategy } from './plain.js';
 import type { Engine, Lane, Run } from './run.js';
@@ -93,7 +93,7 @@ interface Round {
 }
 
 /** One round over positions c .. c + W - 1: embed, mix, recur, read. */
-function refine(
+async function refine(
   engine: Engine,
   lane: Lane,
   tokens: readonly number[],
@@ -101,14 +101,18 @@ function refine(
   last: { readonly e?: StateWindow | undefined; readonly states?: Tensor | undefined },
   noise: { readonly seed: number; readonly shares: readonly number[] },
   o: Required<WavefrontOptions>,
-): Round {
-  const { model, cache, initScale } = engine;
+): Promise<Round> {
+  const { model, cache, initScale, signal } = engine;
   const { device } = model;
-  return tidy(device, () => {
-    const c = cache.length(lane.sequence);
-    const positions = Int32Array.from({ length: W }, (_, i) => c + i);
-    const pass = cache.begin(positions, [lane.sequence]);
-    try {
+  const c = cache.length(lane.sequence);
+  const pass = cache.begin(
+    Int32Array.from({ length: W }, (_, i) => c + i),
+    [lane.sequence],
+  );
+  const made: Tensor[] = [];
+  let course: Course | undefined;
+  try {
+    const { e, before, state } = tidy(device, () => {
       let e = model.prelude(device.tensor(tokens.slice(c, c + W), [1, W], { dtype: 'i32' }), pass);
       if (last.e !== undefined && o.emaEmbeds > 0) {
         const shared = Math.min(c + W, endOf(last.e)) - c;
@@ -121,23 +125,34 @@ function refine(
       const kept = last.states?.shape[1] ?? 0;
       const fresh = model.initialState(pass, { seed: [lane.stateSeed], scale: initScale });
       const before = kept === 0 ? fresh : kept === W ? last.states! : concat([last.states!, slice(fresh, 1, kept, W)], 1);
-      let state = before;
-      if (o.stateNoise > 0) {
-        const other = model.initialState(pass, { seed: [noise.seed], scale: initScale });
-        const share = device.tensor(noise.shares, [1, W, 1]);
-        state = add(mul(state, affine(share, { scale: -1, shift: 1 })), mul(other, share));
-      }
-      for (let loop = 0; loop < o.innerRecurrences; loop++) {
-        const next = tidy(device, () => recur(engine, e, state, loop, pass));
-        if (state !== before) state.dispose();
-        state = next;
-      }
-      const logits = reshape(model.readout(state, pass), [W, model.vocabularySize]) as Tensor<'f32'>;
-      return { e: { start: c, tensor: e }, before: { start: c, tensor: before }, after: { start: c, tensor: state }, logits };
-    } finally {
-      pass.dispose();
+      if (o.stateNoise === 0) return { e, before, state: before };
+      const other = model.initialState(pass, { seed: [noise.seed], scale: initScale });
+      const share = device.tensor(noise.shares, [1, W, 1]);
+      return { e, before, state: add(mul(before, affine(share, { scale: -1, shift: 1 })), mul(other, share)) };
+    });
+    if (before !== last.states) made.push(before);
+    course = new Course(engine, pass, e, state, before);
+    for (let loop = 0; loop < o.innerRecurrences; loop++) {
+      signal?.throwIfAborted();
+      if (pauseDue()) await pause(signal);
+      course.advance(loop);
     }
-  });
+    const { e: embedded, state: after } = course;
+    const logits = tidy(device, () => reshape(model.readout(after, pass), [W, model.vocabularySize]) as Tensor<'f32'>);
+    const round: Round = {
+      e: { start: c, tensor: embedded },
+      before: { start: c, tensor: before },
+      after: { start: c, tensor: after },
+      logits,
+    };
+    course = undefined;
+    made.length = 0;
+    return round;
+  } finally {
+    course?.dispose();
+    for (const tensor of made) tensor.dispose();
+    pass.dispose();
+  }
 }
 
 /**
@@ -155,6 +170,7 @@ export async function* decodeWavefront(engine: Engine, run: Run, lane: Lane): St
   const [first] = await chooseTokens(prompt.logits, [requestOf(lane)], run.sampling).finally(() => disposeThought(prompt));
   const counts = new Array<number>(P + 1).fill(depth);
   tally.recurrencesPerPosition = counts.slice();
+  tally.frozenInRound.push(0);
   yield { lane, ...first!, recurrences: depth };
 
   let current = [...lane.tokens];
@@ -171,11 +187,9 @@ export async function* decodeWavefront(engine: Engine, run: Run, lane: Lane): St
         throw new UnrollError(
           `wavefront: position ${frozen} has not settled in ${o.maxRounds} rounds; raise wavefront.threshold (${o.threshold}) or wavefront.maxRounds, lower wavefront.stateNoise (${o.stateNoise}), which keeps states moving, or set wavefront.freeze (${o.freeze}) to 'fixed', which always ends`,
         );
-      engine.signal?.throwIfAborted();
-      if (pauseDue()) await pause(engine.signal);
       const c = frozen - 1;
       const shares = Array.from({ length: W }, (_, i) => o.stateNoise / (1 + (counts[c + i] ?? 0)));
-      const done = refine(engine, lane, current, W, { e: lastE, states }, { seed: roundSeed(lane.stateSeed, round), shares }, o);
+      const done = await refine(engine, lane, current, W, { e: lastE, states }, { seed: roundSeed(lane.stateSeed, round), shares }, o);
       if (states !== done.before.tensor) states?.dispose();
       states = undefined;
       lastE?.tensor.dispose();
@@ -230,6 +244,7 @@ export async function* decodeWavefront(engine: Engine, run: Run, lane: Lane): St
         });
         W = next;
         tally.rounds++;
+        for (let i = 0; i < dropped; i++) tally.frozenInRound.push(round + 1);
         tally.recurrencesPerPosition = Array.from({ length: frozen }, (_, i) => counts[i] ?? 0);
       } finally {
         done.logits.dispose();
