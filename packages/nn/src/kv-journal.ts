@@ -41,19 +41,13 @@ export class KVJournal {
     return this.#now;
   }
 
-  /** Takes back what was written after a mark: everything, or that of one position. Marks before it stay good. */
-  rollback(mark: number, position?: number): void {
-    const kept: Entry[] = [];
+  /** Takes back what was written after a mark. Marks before it stay good. */
+  rollback(mark: number): void {
     while (this.#entries.length > 0 && this.#entries[this.#entries.length - 1]!.at >= mark) {
-      const entry = this.#entries.pop()!;
-      if (position !== undefined && entry.position !== position) {
-        kept.push(entry);
-        continue;
-      }
-      this.table.restore(entry.slot, entry.position, entry.old);
-      this.release(entry.row);
+      const { slot, position, old, row } = this.#entries.pop()!;
+      this.table.restore(slot, position, old);
+      this.release(row);
     }
-    this.#entries.push(...kept.reverse());
   }
 
   /** Lets go of what was overwritten before a mark. */

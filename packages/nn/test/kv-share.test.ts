@@ -195,3 +195,71 @@ describe('what a policy can serve', () => {
     cache.dispose();
   });
 });
+
+describe('a journal', () => {
+  const content = async (cache: KVCache) => {
+    const { entries, keys } = await cache.save();
+    return Array.from({ length: entries.length / 4 }, (_, i) => [
+      ...entries.subarray(4 * i, 4 * i + 3),
+      keys[2 * entries[4 * i + 3]!]!,
+    ]).sort();
+  };
+  const loopsOf = (cache: KVCache, position: number, from: number, to: number, mark: number) => {
+    const pass = cache.begin(Int32Array.of(position));
+    for (let loop = from; loop < to; loop++) {
+      const value = device.tensor([mark + loop, 0], [1, 1, 1, 2]);
+      pass.keys({ part: 'core', loop, layer: 0 }, value, value).keyRows.dispose();
+      value.dispose();
+    }
+    pass.dispose();
+  };
+
+  it.each(['latest', 'last-only', 'compress-s1'])('takes back what loops wrote, and what they overwrote: %s', async (policy) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 1, maxLength: 6 }), fc.boolean(), async (tooFar, commits) => {
+        const [cache, straight] = [0, 1].map(
+          () => new KVCache({ device, layers, kvHeads: 1, headDim: 2, contextLength: 16, policy: parseKVPolicy(policy) }),
+        ) as [KVCache, KVCache];
+        cache.markDecoded(0);
+        straight.markDecoded(0);
+        for (const [position, surplus] of tooFar.entries()) {
+          const journal = cache.openJournal();
+          loopsOf(cache, position, 0, 2, 10 * position);
+          const mark = journal.mark();
+          if (commits) journal.commit(mark);
+          loopsOf(cache, position, 2, 2 + surplus, 90);
+          journal.rollback(mark);
+          journal.close();
+          loopsOf(straight, position, 0, 2, 10 * position);
+          expect(await content(cache)).toEqual(await content(straight));
+          expect(cache.usage().logicalBytes).toBe(straight.usage().logicalBytes);
+        }
+        cache.dispose();
+        straight.dispose();
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it('is one at a time for each sequence, and ends with what it is about', async () => {
+    const cache = new KVCache({ device, layers, kvHeads: 1, headDim: 2, contextLength: 16, batch: 2, policy: parseKVPolicy('latest') });
+    const journal = cache.openJournal();
+    expect(() => cache.openJournal()).toThrow(/sequence 0 has an open journal/);
+    cache.openJournal(1).close();
+    oneToken(cache);
+    cache.truncate(0);
+    journal.rollback(0);
+    journal.close();
+    expect(cache.usage().logicalBytes).toBe(0);
+    cache.openJournal().close();
+    cache.dispose();
+  });
+});
+
+function oneToken(cache: KVCache): void {
+  const pass = cache.begin(Int32Array.of(0), [0]);
+  const value = device.tensor([1, 0], [1, 1, 1, 2]);
+  pass.keys({ part: 'core', loop: 0, layer: 0 }, value, value).keyRows.dispose();
+  value.dispose();
+  pass.dispose();
+}

@@ -1,13 +1,10 @@
 import { concat, keep, reshape, slice, type Tensor, tidy } from '@unroll/tensor';
 import { type Call, Course, lastColumn, open, readLogits, sequencesOf, type Thought, takeRows } from './call.js';
-import type { ExitRule } from './exit.js';
+import { defaultReadEvery, type ExitRule } from './exit.js';
 import { ExitWatch, readNumbers, type Sight } from './exit-watch.js';
 import type { CacheJournal, ModelPass } from './language-model.js';
 import { pause, pauseDue } from './pause.js';
 import type { Engine } from './run.js';
-
-/** Passes over more positions are read at once: the work hides the wait, and what goes too far would cost work and memory. */
-const mostPositionsAhead = 16;
 
 /** What stops together: a row of the call, or a single position. */
 interface Unit {
@@ -142,11 +139,14 @@ function collect(engine: Engine, call: Call, units: readonly Unit[], columns: bo
   });
 }
 
-/** Checks for one reading, of which two may be on their way; 0 reads at once. */
+/**
+ * Checks for one reading, of which two may be on their way; 0 reads at once. A pass over a prompt is worth the wait: recurrences that were
+ * taken back would cost as much as it, and memory.
+ */
 function checksAhead({ model, cache, hook }: Engine, rule: ExitRule, units: readonly Unit[]): number {
-  const positions = units.reduce((sum, unit) => sum + unit.positions.length, 0);
-  if (hook !== undefined || cache.openJournal === undefined || positions > mostPositionsAhead) return 0;
-  return rule.readEvery ?? (model.device.kind === 'cpu' ? 0 : 4);
+  const prompt = units.some((unit) => unit.positions.length > 1);
+  if (hook !== undefined || cache.openJournal === undefined || prompt) return 0;
+  return rule.readEvery ?? (model.device.kind === 'cpu' ? 0 : defaultReadEvery);
 }
 
 /**
@@ -176,7 +176,8 @@ export async function thinkAdaptively(engine: Engine, call: Call, rule: ExitRule
     }
     live.units = all;
     const patient = all.every(({ watch }) => watch.patient);
-    const ahead = patient ? checksAhead(engine, rule, all) : 0;
+    // Positions see each other: none may run on beside one that should have stopped.
+    const ahead = patient && !columns ? checksAhead(engine, rule, all) : 0;
     if (ahead > 0) for (const sequence of sequencesOf(call)) journals.set(sequence, engine.cache.openJournal!(sequence));
     const narrow = () => {
       const places = live.units.flatMap(({ watch }, place) => (watch.ended === undefined ? [place] : []));
@@ -186,7 +187,7 @@ export async function thinkAdaptively(engine: Engine, call: Call, rule: ExitRule
     };
     const land = async () => {
       const flight = flights.shift()!;
-      settle(flight.asked, await flight.numbers, journals, columns);
+      settle(flight.asked, await flight.numbers, journals);
       for (const [sequence, journal] of journals) {
         journal.commit((flights[0]?.asked[0] ?? asked[0])?.marks.get(sequence) ?? journal.mark());
       }
@@ -276,18 +277,12 @@ function ask(live: LiveUnits, recurrence: number, journals: ReadonlyMap<number, 
 }
 
 /** Hands the numbers to the watches; where one ends, what its unit wrote behind that check is taken back. */
-function settle(
-  checks: readonly Asked[],
-  numbers: readonly number[],
-  journals: ReadonlyMap<number, CacheJournal>,
-  columns: boolean,
-): void {
+function settle(checks: readonly Asked[], numbers: readonly number[], journals: ReadonlyMap<number, CacheJournal>): void {
   let at = 0;
   for (const { units } of checks) {
-    for (const { watch, sequence, positions } of units) {
+    for (const { watch, sequence } of units) {
       const number = numbers[at++]!;
-      if (watch.ended !== undefined || !watch.settle(number)) continue;
-      journals.get(sequence)?.rollback(watch.ended!.mark, columns ? positions[0]! : undefined);
+      if (watch.ended === undefined && watch.settle(number)) journals.get(sequence)?.rollback(watch.ended!.mark);
     }
   }
 }

@@ -68,7 +68,8 @@ const shapes: Readonly<Record<string, Shape>> = {
   hook: {
     expected: 'a function, or an object with functions before or after',
     fits: (value) =>
-      callable.fits(value) || (record.fits(value) && Object.entries(value as object).every(([name, f]) => ['before', 'after'].includes(name) && callable.fits(f))),
+      callable.fits(value) ||
+      (record.fits(value) && Object.entries(value as object).every(([name, f]) => ['before', 'after'].includes(name) && callable.fits(f))),
   },
   ...Object.fromEntries(
     [

@@ -64,6 +64,11 @@ export class ExitWatch {
     return 'measure' in this.#test;
   }
 
+  /** Whether numbers have yet to come back. */
+  get waiting(): boolean {
+    return this.#open.length > 0;
+  }
+
   /** Puts the check's number on the device; hand it to `settle` when it has come back. The caller disposes the tensor. */
   measure(recurrence: number, see: () => Sight): Tensor {
     const test = this.#test;

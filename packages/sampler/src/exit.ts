@@ -62,9 +62,9 @@ export interface ExitControls {
    */
   readonly inPrefill?: ExitInPrefill;
   /**
-   * How many checks share one reading, while further recurrences are on their way; those that turn out to be too deep are taken back, so
-   * the text does not depend on it. When absent 4 on WebGPU, where a reading is a wait, and on a CPU every check is read at once. Rules
-   * with `check`, hooks, and passes over more than 16 positions are read at once everywhere.
+   * How many checks of a token, 1 to 8, share one reading, while further recurrences are on their way; those that turn out to be too many
+   * are taken back, so the text does not depend on it. When absent 4 on WebGPU, where a reading is a wait, and on a CPU every check is read
+   * at once. Prompts, rules with `check`, and runs with a hook are read at once everywhere.
    */
   readonly readEvery?: number;
 }
@@ -78,15 +78,20 @@ export interface ExitRecord {
   readonly values: readonly number[];
 }
 
+/** What `readEvery` is where a reading is a wait. */
+export const defaultReadEvery = 4;
+
 export const controlNames = ['minRecurrences', 'every', 'inPrefill', 'readEvery'] as const;
 
 type Controls = Pick<ExitRule, (typeof controlNames)[number]>;
 
 /** The controls with defaults in place. Throws OptionError. */
 export function parseControls(who: string, { minRecurrences = 1, every = 1, inPrefill = true, readEvery }: ExitControls): Controls {
-  for (const [name, value] of Object.entries({ minRecurrences, every, readEvery: readEvery ?? 1 })) {
+  for (const [name, value] of Object.entries({ minRecurrences, every })) {
     if (!Number.isInteger(value) || value < 1) throw new OptionError(`${who}: ${name} must be a whole number from 1; got ${value}`);
   }
+  if (readEvery !== undefined && !(Number.isInteger(readEvery) && readEvery >= 1 && readEvery <= 8))
+    throw new OptionError(`${who}: readEvery must be a whole number from 1 to 8; got ${readEvery}`);
   if (typeof inPrefill !== 'boolean' && inPrefill !== 'positions')
     throw new OptionError(`${who}: inPrefill must be true, false or "positions"; got ${JSON.stringify(inPrefill)}`);
   return { minRecurrences, every, inPrefill, readEvery };

@@ -40,8 +40,8 @@ export interface SavedCache {
 export interface CacheJournal {
   /** The moment now. */
   mark(): number;
-  /** Takes back what was written after a mark: everything, or that of one position. Marks before it stay good. */
-  rollback(mark: number, position?: number): void;
+  /** Takes back what was written after a mark. Marks before it stay good. */
+  rollback(mark: number): void;
   /** Lets go of what was overwritten before a mark. */
   commit(mark: number): void;
   /** Everything stays as it is. A second call does nothing. */

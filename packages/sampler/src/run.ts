@@ -97,7 +97,17 @@ export const newLane = (
     sequence = index,
     limit = 0,
   }: { readonly seed: number } & Partial<Pick<Lane, 'stateSeed' | 'index' | 'sequence' | 'limit'>>,
-): Lane => ({ index, sequence, promptLength: prompt.length, limit, tokens: [...prompt], promptRecurrences: [], seed, stateSeed, done: false });
+): Lane => ({
+  index,
+  sequence,
+  promptLength: prompt.length,
+  limit,
+  tokens: [...prompt],
+  promptRecurrences: [],
+  seed,
+  stateSeed,
+  done: false,
+});
 
 /** The options of a run, checked, with defaults in place. */
 export interface Run {

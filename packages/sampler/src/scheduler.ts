@@ -1,13 +1,15 @@
 import { concat, OptionError, refuseUnknownOptions, reshape, slice, type Tensor, tidy, UnrollError } from '@unroll/tensor';
 import { checkShapes } from './check.js';
 import { Emitter, type GeneratedToken } from './emit.js';
-import type { ExitRecord, ExitRule, ExitTest } from './exit.js';
+import type { ExitRule } from './exit.js';
+import { ExitWatch, readNumbers, type Sight } from './exit-watch.js';
 import type { CacheUse, LanguageModel, ModelCache, TextCodec } from './language-model.js';
 import { type CommonOptions, cacheUse, commonNames, parseRun, promptTokens, whole } from './options.js';
 import { pause, pauseDue } from './pause.js';
 import { requestOf } from './plain.js';
-import { emptyTally, type Lane, newLane, type Run, type Tally } from './run.js';
+import { emptyTally, newLane } from './run.js';
 import { chooseTokens } from './sampling.js';
+import { type Asked, type Flight, finalState, flat, isDeep, type Job, mostFlights, type Waiting } from './scheduler-work.js';
 
 export interface SchedulerOptions {
   readonly model: LanguageModel;
@@ -25,45 +27,6 @@ export type RequestOptions = Omit<CommonOptions, 'model' | 'tokenizer' | 'policy
   readonly prompt: string | readonly number[];
 };
 
-/** Some positions of one request on their way through the core. */
-interface Work {
-  readonly tokens: Int32Array;
-  readonly positions: Int32Array;
-  readonly depth: number;
-  /** (1, T, C) */
-  readonly e: Tensor;
-  state: Tensor;
-  loop: number;
-  readonly test: ExitTest | undefined;
-  readonly values: number[];
-  record: ExitRecord | undefined;
-  exited: boolean;
-}
-
-interface Job {
-  readonly lane: Lane;
-  readonly run: Run;
-  readonly tally: Tally;
-  readonly emitter: Emitter;
-  readonly queue: GeneratedToken[];
-  /** Tokens of the lane that have run. */
-  done: number;
-  work: Work | undefined;
-  /** Final state (1, 1, C) of the last token, for warm starts. */
-  last: Tensor | undefined;
-  failure: { readonly error: unknown } | undefined;
-}
-
-interface Waiting {
-  readonly prompt: readonly number[];
-  readonly run: Run;
-  readonly seeds: { readonly seed: number; readonly stateSeed: number };
-  job: Job | undefined;
-}
-
-/** (1, T, C) -> (T, C) */
-const flat = (state: Tensor): Tensor => reshape(state, state.shape.slice(1));
-
 /**
  * Runs many requests over one model, whatever their depths: requests at different recurrences share each core pass, since the weights are
  * the same. They join and leave at any recurrence; prelude and coda run for whoever needs them. Every tick recurs all requests that
@@ -77,6 +40,7 @@ export class Scheduler {
   readonly #waiting: Waiting[] = [];
   readonly #jobs: Job[] = [];
   readonly #leaving = new Set<Job>();
+  readonly #flights: Flight[] = [];
   #ticking: Promise<void> | undefined;
   #turn = 0;
   #corePasses = 0;
@@ -109,6 +73,10 @@ export class Scheduler {
     const full: CommonOptions = { ...options, model, ...(tokenizer === undefined ? {} : { tokenizer }) };
     const prompt = promptTokens(who, model, tokenizer, options.prompt);
     const run = parseRun(who, full, [prompt]);
+    if (run.exit?.inPrefill === 'positions')
+      throw new OptionError(
+        `${who}: exit with inPrefill "positions" cannot be scheduled: the positions of a prompt share its passes, one row for each request`,
+      );
     const use = cacheUse(full);
     const reason = this.#cache.refusal(use);
     if (reason !== undefined) throw new OptionError(`${who}: the scheduler's policy cannot serve ${use}: ${reason}`);
@@ -181,7 +149,8 @@ export class Scheduler {
     if (work === undefined) return;
     work.e.dispose();
     work.state.dispose();
-    work.test?.dispose();
+    work.journal?.close();
+    work.watch?.dispose();
   }
 
   async #tick(): Promise<void> {
@@ -191,16 +160,14 @@ export class Scheduler {
       if (job.run.signal?.aborted) this.#fail(job, job.run.signal.reason);
     }
     for (const group of this.#byLength(this.#idle())) this.#embed(group);
-    const groups = this.#byLength(this.#jobs.filter(({ work }) => work !== undefined));
+    const groups = this.#byLength(this.#jobs.filter(({ work }) => work !== undefined && !isDeep(work)));
     const prompts = groups.filter(([first]) => first!.work!.positions.length > 1);
     const turn = groups.filter(([first]) => first!.work!.positions.length === 1);
     if (prompts.length > 0) turn.push(prompts[this.#turn++ % prompts.length]!);
-    for (const group of turn) {
-      this.#recur(group);
-      const asked = await Promise.all(group.map((job) => this.#ask(job)));
-      const ready = group.filter(({ work }, i) => asked[i] && work !== undefined);
-      if (ready.length > 0) await this.#readTokens(ready);
-    }
+    for (const group of turn) this.#recur(group);
+    await this.#ask(turn.flat());
+    const ready = this.#jobs.filter((job) => this.#endWatch(job));
+    for (const group of this.#byLength(ready)) await this.#readTokens(group);
   }
 
   #admit(): void {
@@ -272,29 +239,25 @@ export class Scheduler {
       const index = lane.tokens.length - lane.promptLength;
       const exit = index > 0 || run.exit?.inPrefill === true ? run.exit : undefined;
       const state = made[b]!.warm ?? this.#freshState(job, positions[b]!);
-      const test = exit === undefined ? undefined : this.#beginTest(exit, state);
+      const depth = run.depth(index);
+      const watch = exit === undefined ? undefined : this.#watch(exit, depth, state);
+      const later = watch?.patient === true && T === 1 && (exit!.readEvery !== undefined || model.device.kind !== 'cpu');
       job.work = {
         tokens: tokens[b]!,
         positions: positions[b]!,
-        depth: run.depth(index),
+        depth,
         e: made[b]!.e,
         state,
         loop: 0,
-        test,
-        values: [],
-        record: undefined,
-        exited: false,
+        watch,
+        journal: later ? this.#cache.openJournal?.(lane.sequence) : undefined,
       };
     });
   }
 
-  #beginTest(exit: ExitRule, state: Tensor): ExitTest {
-    const start = flat(state);
-    try {
-      return exit.begin(start, this.#options.model);
-    } finally {
-      start.dispose();
-    }
+  #watch(exit: ExitRule, depth: number, state: Tensor): ExitWatch {
+    const { model } = this.#options;
+    return tidy(model.device, () => new ExitWatch(exit, depth, flat(state), model));
   }
 
   #warmState({ run, lane, done, last }: Job): Tensor | undefined {
@@ -323,10 +286,11 @@ export class Scheduler {
       );
       try {
         const join = (parts: readonly Tensor[]) => (parts.length === 1 ? parts[0]! : concat(parts, 0));
+        const loops = works.map(({ loop }) => loop);
         const state = model.step(
           join(works.map(({ e }) => e)),
           join(works.map((work) => work.state)),
-          works.map(({ loop }) => loop),
+          loops.every((loop) => loop === loops[0]) ? loops[0]! : loops,
           pass,
         );
         return works.map((_, b) => slice(state, 0, b, b + 1));
@@ -345,48 +309,81 @@ export class Scheduler {
     });
   }
 
-  /** Whether a job's positions are deep enough. */
-  async #ask(job: Job): Promise<boolean> {
-    const { run } = job;
-    const work = job.work!;
-    const since = work.loop - (run.exit?.minRecurrences ?? 1);
-    if (work.test !== undefined && since >= 0 && since % run.exit!.every === 0) {
-      const lent: Tensor[] = [];
-      const lend = <T extends Tensor>(tensor: T): T => {
-        lent.push(tensor);
-        return tensor;
+  /**
+   * Asks the rules of jobs that have just recurred. All their numbers come back in one reading, which is waited for when a job can go no
+   * further without it; meanwhile further recurrences are on their way, and are taken back where they turn out to be too many.
+   */
+  async #ask(jobs: readonly Job[]): Promise<void> {
+    const asked: Asked[] = [];
+    const plainly: Promise<void>[] = [];
+    for (const job of jobs) {
+      const work = job.work!;
+      const { watch, journal, loop } = work;
+      if (watch === undefined || !watch.asks(loop)) continue;
+      const mark = () => journal?.mark() ?? 0;
+      const see = (): Sight => {
+        const state = flat(work.state);
+        return { state, own: state, logits: () => this.#logits([job]), mark };
       };
-      try {
-        const state = lend(flat(work.state));
-        const { value, exit } = await work.test.check({ recurrence: work.loop, state, logits: () => lend(this.#logits([job])) });
-        work.values.push(value);
-        work.record = { rule: run.exit!.name, value: exit ? value : undefined, values: work.values };
-        work.exited = exit;
-      } catch (error) {
-        this.#fail(job, error);
-        return false;
-      } finally {
-        for (const tensor of lent) tensor.dispose();
+      const failed = (error: unknown) => this.#fail(job, error);
+      if (!watch.patient) plainly.push(watch.check(loop, see).then(() => undefined, failed));
+      else {
+        try {
+          asked.push({ job, work, number: watch.measure(loop, see), mark: mark() });
+        } catch (error) {
+          failed(error);
+        }
       }
     }
-    return work.exited || work.loop >= work.depth;
+    if (asked.length > 0) this.#flights.push({ asked, numbers: readNumbers(asked.map(({ number }) => number)) });
+    await Promise.all(plainly);
+    const waits = ({ job, work }: Asked) =>
+      job.work === work && work.watch!.ended === undefined && (work.journal === undefined || isDeep(work));
+    while (this.#flights.length > 0) {
+      const somebody = jobs.length === 0 || this.#flights.some((flight) => flight.asked.some(waits));
+      if (!somebody && this.#flights.length < mostFlights) return;
+      const flight = this.#flights.shift()!;
+      const numbers = await flight.numbers;
+      for (const [i, { job, work, mark }] of flight.asked.entries()) {
+        const watch = work.watch!;
+        if (job.work !== work || watch.ended !== undefined) continue;
+        try {
+          if (watch.settle(numbers[i]!)) work.journal?.rollback(watch.ended!.mark);
+          else work.journal?.commit(mark);
+        } catch (error) {
+          this.#fail(job, error);
+        }
+      }
+    }
+  }
+
+  /** Whether a job's positions are deep enough and everything about them is known. */
+  #endWatch({ work }: Job): boolean {
+    if (work === undefined) return false;
+    const { watch } = work;
+    if (watch === undefined || watch.ended !== undefined) return watch !== undefined || isDeep(work);
+    if (!isDeep(work) || watch.waiting) return false;
+    tidy(this.#options.model.device, () => watch.end(flat(work.state)));
+    return true;
   }
 
   /** Logits (B, V) behind the last of the jobs' positions. */
   #logits(jobs: readonly Job[]): Tensor<'f32'> {
     const { model } = this.#options;
-    const works = jobs.map(({ work }) => work!);
     return tidy(model.device, () => {
       const pass = this.#cache.begin(
-        Int32Array.from(works.flatMap(({ positions }) => [...positions])),
+        Int32Array.from(jobs.flatMap(({ work }) => [...work!.positions])),
         jobs.map(({ lane }) => lane.sequence),
       );
       try {
-        const states = concat(
-          works.map(({ state }) => state),
-          0,
+        const logits = model.readout(
+          concat(
+            jobs.map(({ work }) => finalState(work!)),
+            0,
+          ),
+          pass,
+          { positions: 'last' },
         );
-        const logits = model.readout(states, pass, { positions: 'last' });
         return reshape(logits, [jobs.length, model.vocabularySize]) as Tensor<'f32'>;
       } finally {
         pass.dispose();
@@ -394,30 +391,51 @@ export class Scheduler {
     });
   }
 
-  /** Coda, token and end of the positions that are deep enough. */
+  /** Coda, token and end of the positions that are deep enough; all have as many of them. */
   async #readTokens(jobs: readonly Job[]): Promise<void> {
-    const logits = this.#logits(jobs);
+    const { model } = this.#options;
+    // Rules that read logits have read the last ones already.
+    const unread = jobs.filter(({ work }) => work!.watch?.ended?.logits === undefined);
+    const read = unread.length === 0 ? undefined : this.#logits(unread);
+    const choosing: Promise<void>[] = [];
     try {
-      for (const [b, job] of jobs.entries()) {
-        const { lane, run } = job;
-        const { positions, loop, record, state } = job.work!;
+      for (const job of jobs) {
+        const { lane, run, work } = job;
+        const { positions, loop, watch } = work!;
+        const { row, last } = tidy(model.device, () => {
+          const at = unread.indexOf(job);
+          const own = watch?.ended?.logits;
+          return {
+            row: at >= 0 ? slice(read!, 0, at, at + 1) : (reshape(own!, own!.shape) as Tensor<'f32'>),
+            last: run.warmStart === undefined ? undefined : slice(finalState(work!), 1, positions.length - 1, positions.length),
+          };
+        });
+        const recurrences = watch?.ended?.recurrence ?? loop;
         job.done = positions[positions.length - 1]! + 1;
+        lane.promptRecurrences.push(
+          ...Array.from(positions)
+            .filter((position) => position < lane.promptLength)
+            .map(() => recurrences),
+        );
         job.last?.dispose();
-        job.last = run.warmStart === undefined ? undefined : slice(state, 1, positions.length - 1, positions.length);
+        job.last = last;
         this.#endWork(job);
-        if (job.done < lane.tokens.length) continue;
-        const row = slice(logits, 0, b, b + 1);
-        try {
-          const [choice] = await chooseTokens(row, [requestOf(lane)], run.sampling);
-          job.queue.push(job.emitter.accept({ lane, ...choice!, recurrences: loop, exit: record }));
-        } catch (error) {
-          this.#fail(job, error);
-        } finally {
+        if (job.done < lane.tokens.length) {
           row.dispose();
+          continue;
         }
+        choosing.push(
+          chooseTokens(row, [requestOf(lane)], run.sampling)
+            .then(([choice]) => {
+              job.queue.push(job.emitter.accept({ lane, ...choice!, recurrences, exit: watch?.record }));
+            })
+            .catch((error: unknown) => this.#fail(job, error))
+            .finally(() => row.dispose()),
+        );
       }
+      await Promise.all(choosing);
     } finally {
-      logits.dispose();
+      read?.dispose();
     }
   }
 

@@ -37,7 +37,18 @@ export interface Trace {
 /** Runs a text once and records its states. Throws OptionError. */
 export async function trace(options: TraceOptions): Promise<Trace> {
   checkShapes('trace', options, ['model', 'prompt']);
-  refuseUnknownOptions('trace', options, ['model', 'tokenizer', 'prompt', 'recurrences', 'seed', 'initScale', 'record', 'top', 'hook', 'signal']);
+  refuseUnknownOptions('trace', options, [
+    'model',
+    'tokenizer',
+    'prompt',
+    'recurrences',
+    'seed',
+    'initScale',
+    'record',
+    'top',
+    'hook',
+    'signal',
+  ]);
   const { model, tokenizer, record = 'norm-state', signal } = options;
   if (record !== 'norm-state' && record !== 'state')
     throw new OptionError(`trace: record must be "norm-state" or "state"; got ${JSON.stringify(record)}`);

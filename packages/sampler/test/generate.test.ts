@@ -1,9 +1,9 @@
 import { parseKVPolicy } from '@unroll/nn';
-import { concat, slice, sub } from '@unroll/tensor';
+import { concat, copy, keep, slice, sub, type Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { agreement, type GenerateOptions, generate, generateBatch, latentDiff, score, type TextCodec } from '../src/index.js';
+import { agreement, type GenerateOptions, generate, generateBatch, latentDiff, Session, score, type TextCodec } from '../src/index.js';
 import { measureStates } from '../src/wavefront-freeze.js';
 import { all, run, tinyModel, tokensOf } from './support.js';
 
@@ -130,6 +130,88 @@ describe('generate', () => {
       /hook must return \[1,5,32\]/,
     );
     expect(device.memory().buffers).toBe(idle);
+  });
+});
+
+describe('interventions', () => {
+  it("swapping e from the first recurrence gives the text of e's owner", async () => {
+    const options = { ...base, prompt: [1, 2, 3], maxNewTokens: 1, recurrences: 5 };
+    const other = { ...options, prompt: [1, 2, 9] };
+    const kept: Tensor[] = [];
+    const theirs = await run({ ...other, hook: { before: ({ recurrence, e }) => void (recurrence === 1 && kept.push(keep(copy(e)))) } });
+    const ours = await run(options);
+    // Positions draw the same s_0; with the other's e too, nothing of the own last token is left.
+    let calls = 0;
+    const swapped = await run({
+      ...options,
+      hook: {
+        before: ({ recurrence }) => {
+          calls++;
+          return recurrence === 1 ? { e: copy(kept[0]!) } : {};
+        },
+      },
+    });
+    expect(calls).toBe(5);
+    expect(swapped[0]!.logprob).toBe(theirs[0]!.logprob);
+    expect(swapped[0]!.logprob).not.toBe(ours[0]!.logprob);
+    kept[0]!.dispose();
+    expect(device.memory().buffers).toBe(idle);
+  });
+
+  it('replaced states and e of either side are given back, however long they lived', async () => {
+    const outside = { before: ({ state, e }: { state: Tensor; e: Tensor }) => ({ state: keep(copy(state)), e: keep(copy(e)) }) };
+    const both = { ...outside, after: outside.before };
+    for (const strategy of [{}, { exit: latentDiff({ threshold: 0.2 }) }, { wavefront: { freeze: 'fixed' as const } }]) {
+      const options = { ...base, ...strategy, maxNewTokens: 3 };
+      expect(tokensOf(await run({ ...options, hook: both }))).toEqual(tokensOf(await run(options)));
+      expect(device.memory().buffers).toBe(idle);
+    }
+    await expect(run({ ...base, hook: () => ({ sate: 1 }) as never })).rejects.toThrow(/unknown option "sate"/);
+  });
+
+  it('an abort takes effect between the inner recurrences of a wavefront round', async () => {
+    const abort = new AbortController();
+    let calls = 0;
+    const hook = () => void (++calls === 3 + 4 && abort.abort());
+    const options = { ...base, recurrences: 3, maxNewTokens: 8, wavefront: { innerRecurrences: 50 } };
+    await expect(run({ ...options, hook, signal: abort.signal })).rejects.toThrow(/aborted/);
+    expect(calls).toBe(7);
+    expect(device.memory().buffers).toBe(idle);
+  });
+});
+
+describe('depth', () => {
+  it('is asked once for each token, by a session too', async () => {
+    const asked: number[] = [];
+    const recurrences = (index: number) => {
+      asked.push(index);
+      return 2 + (index % 2);
+    };
+    const session = new Session({ model: base.model });
+    const turn = { prompt: [1, 2], maxNewTokens: 5, stopTokens: [], recurrences };
+    for await (const _ of session.generate(turn));
+    session.dispose();
+    expect(asked).toEqual([0, 1, 2, 3, 4]);
+  });
+
+  it('a target is an option: every run has a controller of its own', async () => {
+    const clock = { ms: 0 };
+    const target = { tokensPerSecond: 20, most: 12, start: 3, now: () => clock.ms };
+    const hook = () => {
+      clock.ms += 10;
+    };
+    for (let again = 0; again < 2; again++) {
+      const items = await run({ ...base, recurrences: target, maxNewTokens: 12, hook });
+      expect(items[0]!.recurrences).toBe(3);
+      // 50 ms a token at 10 ms a recurrence.
+      expect(items[11]!.recurrences).toBe(5);
+    }
+    const budget = await run({ ...base, recurrences: { budgetMs: 120, most: 9, start: 1, now: () => clock.ms }, maxNewTokens: 5, hook });
+    expect(budget.map(({ recurrences }) => recurrences).reduce((a, b) => a + b)).toBeLessThanOrEqual(14);
+    await expect(run({ ...base, recurrences: { tokensPerSecnd: 3 } as never })).rejects.toThrow(/unknown option "tokensPerSecnd"/);
+    await expect(run({ ...base, recurrences: target, speculative: { draftRecurrences: 1, lookahead: 2 } })).rejects.toThrow(
+      /a depth by token and speculative cannot be combined/,
+    );
   });
 });
 

@@ -71,7 +71,7 @@ describe('options of the wrong type', () => {
     ['tokenizer', {}, /tokenizer must be a TextCodec with encode/],
     ['model', {}, /model must be a LanguageModel with createCache/],
     ['processors', [1], /processors must be a list of functions; got \[1\]/],
-    ['hook', 1, /hook must be a function; got 1/],
+    ['hook', 1, /hook must be a function, or an object with functions before or after; got 1/],
   ])('%s: %j', async (name, value, message) => {
     const failure = await run({ ...base, [name]: value } as GenerateOptions).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(OptionError);
