@@ -126,7 +126,8 @@ export function App() {
       <footer>
         <p>
           Everything runs in this tab: no server sees your text. Model code, kernels and sampler are Unroll’s own packages; the architecture
-          is <a href="https://arxiv.org/abs/2502.05171">arXiv 2502.05171</a>. The address of this page holds its settings.
+          is <a href="https://arxiv.org/abs/2502.05171">arXiv 2502.05171</a>. The address of this page holds its settings.{' '}
+          <a href="./third-party.txt">Licences of parts</a>
         </p>
       </footer>
     </>

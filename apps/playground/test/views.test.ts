@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { depthAt, depthPlace } from '../src/ui/color.js';
 import { bytes, duration, percent } from '../src/ui/format.js';
 import { heatPlace, heatRange } from '../src/ui/heat.js';
+import { logMarks } from '../src/ui/log-marks.js';
 import { smooth } from '../src/ui/smooth.js';
 import { depthsToShow } from '../src/ui/token-card.js';
 import { wavefrontCells } from '../src/ui/wavefront-cells.js';
@@ -64,4 +65,9 @@ test('numbers for people', () => {
   expect([bytes(999), bytes(1500), bytes(2.5e6), bytes(3e9)]).toEqual(['999 B', '1.5 kB', '2.50 MB', '3.00 GB']);
   expect([percent(0), percent(0.0001), percent(0.5), percent(0.9995), percent(1)]).toEqual(['0 %', '<0.1 %', '50 %', '>99.9 %', '100 %']);
   expect([duration(4.2), duration(600), duration(7200)]).toEqual(['5 s', '10 min', '2.0 h']);
+});
+
+test('marks of a log axis are powers of ten over many decades', () => {
+  expect(logMarks(0.7, 8)).toEqual([1, 2, 5]);
+  expect(logMarks(1e-6, 10)).toEqual([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10]);
 });

@@ -1,8 +1,8 @@
-import { OptionError } from '@unroll/tensor';
+import { DeviceLostError, OptionError, OutOfMemoryError } from '@unroll/tensor';
 import { expect, test } from 'vitest';
-import { QuotaError } from '../src/models/errors.js';
+import { IntegrityError, NetworkError, QuotaError } from '../src/models/errors.js';
 import { Engine, EngineError, type WorkerLike } from '../src/worker/client.js';
-import { type Handlers, type Port, serve, Turns } from '../src/worker/host.js';
+import { describeError, type Handlers, type Port, serve, Turns } from '../src/worker/host.js';
 import { motionOf, relativeChange } from '../src/worker/motion.js';
 import type { FromWorker, ToWorker } from '../src/worker/protocol.js';
 
@@ -72,6 +72,19 @@ test('errors keep their kind, and an abort is told from them', async () => {
   controller.abort();
   await expect(call).rejects.toMatchObject({ kind: 'aborted' });
   await expect(engine.call('memory', undefined, { signal: controller.signal })).rejects.toBeInstanceOf(EngineError);
+});
+
+test.each([
+  ['lost', new DeviceLostError('gone')],
+  ['memory', new OutOfMemoryError('full')],
+  ['memory', new RangeError('Array buffer allocation failed')],
+  ['quota', new DOMException('full', 'QuotaExceededError')],
+  ['network', new NetworkError('away')],
+  ['integrity', new IntegrityError('other')],
+  ['other', new Error('what')],
+] as const)('%s is what the page tells by', (kind, error) => {
+  expect(describeError(error)).toEqual({ kind, name: error.name, message: error.message });
+  expect(describeError(error, AbortSignal.abort()).kind).toBe('aborted');
 });
 
 test('a worker that dies fails its calls, and the next call starts another', async () => {

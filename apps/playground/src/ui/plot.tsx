@@ -1,7 +1,7 @@
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import { short } from './format.js';
+import { logMarks } from './log-marks.js';
 
 export interface Line {
   readonly label: string;
@@ -68,7 +68,8 @@ export function Plot(props: {
             ...axis,
             grid: faint,
             size: 54,
-            values: (_: uPlot, marks: (number | null)[]) => marks.map((mark) => (mark === null ? '' : short(mark))),
+            values: (_: uPlot, marks: (number | null)[]) => marks.map((mark) => (mark === null ? '' : String(Number(mark.toPrecision(6))))),
+            ...(logY ? { splits: (_: uPlot, __: number, low: number, high: number) => logMarks(low, high) } : {}),
           },
         ],
         series: [

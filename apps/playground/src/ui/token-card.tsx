@@ -23,6 +23,10 @@ function Guess({ token, chosen }: { token: LabelledToken | undefined; chosen: st
   );
 }
 
+/** How far a position's state moved in every recurrence. */
+const changesAt = ({ change, recurrences, positions }: TraceResult, position: number): number[] =>
+  Array.from({ length: recurrences }, (_, i) => change[i * positions + position]!);
+
 /** What a rule measured at every check, on a logarithmic scale, with its threshold. */
 export function ExitCurve({ values, threshold, rule }: { values: readonly number[]; threshold: number | undefined; rule: string }) {
   const known = values.map((value) => (Number.isFinite(value) && value > 0 ? value : undefined));
@@ -40,7 +44,7 @@ export function ExitCurve({ values, threshold, rule }: { values: readonly number
         {known.map((value, i) => (value === undefined ? null : <circle key={i} cx={x(i)} cy={y(value)} r="2.4" />))}
       </svg>
       <figcaption>
-        {rule} by recurrence, log scale; the dashed line is the threshold{threshold === undefined ? '' : ` (${short(threshold)})`}
+        {rule} by recurrence, log scale{threshold === undefined ? '' : `; the dashed line is the threshold, ${short(threshold)}`}
       </figcaption>
     </figure>
   );
@@ -96,7 +100,11 @@ export function TokenCard(props: {
           </tbody>
         </table>
       )}
-      {item.exit === undefined ? null : <ExitCurve values={item.exit.values} threshold={props.threshold} rule={item.exit.rule} />}
+      {item.exit !== undefined ? (
+        <ExitCurve values={item.exit.values} threshold={props.threshold} rule={item.exit.rule} />
+      ) : trace !== undefined && trace.recurrences > 1 ? (
+        <ExitCurve values={changesAt(trace, position)} threshold={undefined} rule="Relative change of the state" />
+      ) : null}
       <p class="alternatives">
         <span class="quiet">Alternatives:</span>{' '}
         {item.alternatives.map(({ label, p }) => (

@@ -20,7 +20,12 @@ import type { ChatArgs, Methods, RunSummary, TokenItem, WavefrontRound } from '.
 const ALTERNATIVES = 5;
 
 /** The page's settings as options of `generate`. Throws OptionError for what cannot be combined. */
-export function optionsOf({ model }: Loaded, shared: SharedSettings, run: RunSettings): Omit<CommonOptions, 'model' | 'tokenizer'> {
+export function optionsOf(
+  { model }: Loaded,
+  shared: SharedSettings,
+  run: RunSettings,
+  inPrefill = true,
+): Omit<CommonOptions, 'model' | 'tokenizer'> {
   const policy =
     run.policy === 'auto' ? undefined : run.policy === 'latest-compress' ? `latest-compress-s${model.config.coreLayers}` : run.policy;
   return {
@@ -34,7 +39,7 @@ export function optionsOf({ model }: Loaded, shared: SharedSettings, run: RunSet
     ...(shared.minP > 0 ? { minP: shared.minP } : {}),
     ...(policy === undefined ? {} : { policy: parseKVPolicy(policy) }),
     ...(run.warm ? { warmStart: 'norm-state' as const } : {}),
-    ...(run.strategy === 'adaptive' ? { exit: exitRule(run.exit, { threshold: run.threshold, inPrefill: false }) } : {}),
+    ...(run.strategy === 'adaptive' ? { exit: exitRule(run.exit, { threshold: run.threshold, inPrefill }) } : {}),
     ...(run.strategy === 'speculative'
       ? { speculative: { draftRecurrences: Math.min(run.draft, run.depth), lookahead: run.lookahead } }
       : {}),
@@ -175,7 +180,8 @@ export class Chat {
     const { engine } = this;
     const { loaded, tokenizer } = engine;
     const prompt = this.#prompt(messages);
-    const { policy, ...options } = optionsOf(loaded, shared, run);
+    // A prompt that exits early has keys of its own that a later turn could not use.
+    const { policy, ...options } = optionsOf(loaded, shared, run, false);
     const use = run.strategy === 'wavefront' ? 'wavefront' : run.strategy === 'speculative' ? 'parallel' : 'mixed-depth';
     const key = JSON.stringify([policy ?? null, use]);
     if (this.#session === undefined || key !== this.#policy) {
