@@ -60,8 +60,9 @@ export function fromHalf(bits) {
 
 /** Outputs that `productError` looks at: the corners, and some in between. */
 function chosenOutputs(M, N, count = 512) {
+  if (M * N <= count) return Array.from({ length: M * N }, (_, i) => i);
   const chosen = new Set([0, N - 1, (M - 1) * N, M * N - 1]);
-  for (let i = 0; chosen.size < Math.min(count, M * N); i++) chosen.add((i * 7919 + 13 * Math.floor(i / M)) % (M * N));
+  for (let i = 0; i < count; i++) chosen.add((i * 7919 + 13 * Math.floor(i / M)) % (M * N));
   return chosen;
 }
 

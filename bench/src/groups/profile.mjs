@@ -4,7 +4,7 @@ export const about =
 export const threads = [1];
 
 const items = [
-  { model: 'embedded', kind: 'f32', what: 'embedded', count: 24 },
+  { model: 'embedded', kind: 'f32', what: 'embedded', count: 56 },
   { model: 'tiny', kind: 'f32', what: 'tiny', count: 100 },
   ...['f32', 'q8', 'q4'].map((kind) => ({ model: '110m', kind, what: '110m', count: 33 })),
 ];

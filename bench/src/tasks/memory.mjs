@@ -9,7 +9,7 @@ export async function run(session, { model, kind, what }) {
   // Kilobytes on every system.
   const peak = process.resourceUsage().maxRSS * 1024;
   const rows = [{ what: `${what}, peak over start`, kind, unit: 'MiB', value: (peak - before) / mebi }];
-  const weights = session.device?.memory().weights;
+  const weights = session.device?.memory().bytes.weights;
   if (weights !== undefined) {
     const largest = Math.max(...parameters(decoders[model]).map(([, shape]) => shape.reduce((a, b) => a * b, 4)));
     rows.push(
