@@ -4,6 +4,7 @@ import { generate } from '@unroll/sampler';
 import { affine, type KernelTime, tidy } from '@unroll/tensor';
 import type { WebGPUDevice } from '@unroll/tensor/webgpu';
 import { type Flags, readDepth, readText, readWhole } from '../args.js';
+import { measureCpu } from '../bench/cpu.js';
 import type { Command } from '../command.js';
 import { EXIT, UsageError } from '../errors.js';
 import { modelArgs } from '../flags.js';
@@ -18,10 +19,10 @@ const ROUNDS = 5;
 
 export const command: Command = {
   name: 'bench',
-  description: 'dispatches, submits, host and GPU time of a generated token on WebGPU, as JSON',
+  description: 'what a generated token costs: on WebGPU dispatches, submits, host and GPU time, on the CPU time by kernel; as JSON',
   args: {
     ...modelArgs,
-    device: { type: 'string', valueHint: 'NAME', description: 'webgpu (default), the only device that this measures' },
+    device: { type: 'string', valueHint: 'NAME', description: 'webgpu (default) or cpu' },
     depth: { type: 'string', valueHint: 'R', short: 'd', description: "recurrences per token (default: the model's mean)" },
     'max-new-tokens': { type: 'string', valueHint: 'N', short: 'n', description: `tokens to generate (default: ${DEFAULT_TOKENS})` },
   },
@@ -29,8 +30,9 @@ export const command: Command = {
     'generate: what the program does for a token. hostMicrosecondsPerDispatch is the time in which a pass is encoded, by dispatch, the',
     'shortest of five. recordedStep: one core step, recorded and replayed, which generation does not use yet. kernels: time on the GPU, where',
     'the adapter has timestamps. A software adapter computes on the CPU: its times say nothing about a GPU.',
+    'With --device cpu: time of a token, the share of it inside kernels, and the time of each kernel, medians of eleven rounds.',
   ],
-  examples: ['unroll bench', 'unroll bench --model ./checkpoint --depth 32 -n 64'],
+  examples: ['unroll bench', 'unroll bench --device cpu', 'unroll bench --model ./checkpoint --depth 32 -n 64'],
   run,
 };
 
@@ -169,12 +171,18 @@ async function measure({ name, model, device }: LoadedModel, depth: number, toke
 
 async function run(flags: Flags, io: Io): Promise<number> {
   const device = readText(flags, 'device') ?? 'webgpu';
-  if (device !== 'webgpu') throw new UsageError(`bench: --device must be webgpu, whose dispatches it counts; got "${device}"`);
+  if (device !== 'webgpu' && device !== 'cpu') throw new UsageError(`bench: --device must be webgpu or cpu; got "${device}"`);
   const tokens = readWhole(flags, 'max-new-tokens', 1) ?? DEFAULT_TOKENS;
   const depth = readDepth(flags);
   const loaded = await loadModel({ ...modelChoice(flags), device, tokenizer: false }, io);
   try {
-    io.stdout.write(`${JSON.stringify(await measure(loaded, depth ?? loaded.model.meanRecurrence, tokens), null, 2)}\n`);
+    const { name, model } = loaded;
+    const recurrences = depth ?? model.meanRecurrence;
+    const measured =
+      device === 'cpu'
+        ? { model: name, ...(await measureCpu(model, loaded.device, recurrences, tokens)) }
+        : await measure(loaded, recurrences, tokens);
+    io.stdout.write(`${JSON.stringify(measured, null, 2)}\n`);
     return EXIT.ok;
   } finally {
     await loaded.dispose();
