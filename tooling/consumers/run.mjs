@@ -11,6 +11,7 @@ import { publintProblems, typesWrongProblems } from './lib/lint.mjs';
 import { NEWER_NODE, newerNode } from './lib/node-versions.mjs';
 import { entriesOf, npmInstall, pack, packedClosure, tarballProblems, writeManifest } from './lib/pack.mjs';
 import { sizesOf, sizeTable } from './lib/sizes.mjs';
+import { threadsInNode } from './lib/threads.mjs';
 import { checkTypes } from './lib/types.mjs';
 
 /** @typedef {import('./lib/pack.mjs').Packed} Packed */
@@ -116,6 +117,13 @@ async function main(checks, work) {
       await checks.run(`${example.name} in ${label}`, () => runNode(program, consumer, [example.script], true));
     for (const { name, path } of programsOf(packed)) {
       await checks.run(`${name} --help in ${label}`, () => runNode(program, consumer, [path, '--help'], true));
+    }
+  }
+  for (const { label, program } of await nodes(checks)) {
+    for (const worker of [[], ['@unroll/tensor/worker']]) {
+      await checks.run(`threads ${worker.length > 0 ? 'from the worker entry ' : ''}in ${label} start, and keep no process alive`, () =>
+        runNode(program, consumer, [threadsInNode(consumer), ...worker], true),
+      );
     }
   }
   await checkTypes(checks, consumer, entries, examples);

@@ -5,7 +5,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { build as esbuild } from 'esbuild';
 import { chromium } from 'playwright';
 import { build as vite } from 'vite';
-import { CHROMIUM_ARGS, ensureChromium, ISOLATION_HEADERS } from '../../scripts/chromium.mjs';
+import webpack from 'webpack';
+import { CHROMIUM_ARGS, ensureChromium } from '../../scripts/chromium.mjs';
+import { headersOf, threadPages } from './threads.mjs';
 
 /** @typedef {{ name: string, file: string }} Page name as shown, file from the consumer folder */
 
@@ -25,15 +27,19 @@ const CONTENT_TYPES = /** @type {Record<string, string>} */ ({
 const pageModule = (specifier) =>
   `import(${JSON.stringify(specifier)}).then(() => { globalThis.outcome = 'done'; }, (error) => { globalThis.outcome = String(error?.stack ?? error); });\n`;
 
-/** @param {string} folder @returns {Promise<{ origin: string, close: () => void }>} its files over HTTP, cross-origin isolated */
+/**
+ * Its files over HTTP, cross-origin isolated unless the path begins as ./threads.mjs says.
+ *
+ * @param {string} folder
+ * @returns {Promise<{ origin: string, close: () => void }>}
+ */
 function serve(folder) {
   const server = createServer((request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname));
     try {
-      const body = readFileSync(join(folder, path));
-      response
-        .writeHead(200, { ...ISOLATION_HEADERS, 'Content-Type': CONTENT_TYPES[extname(path)] ?? 'application/octet-stream' })
-        .end(body);
+      const { headers, file } = headersOf(path);
+      const body = readFileSync(join(folder, file));
+      response.writeHead(200, { ...headers, 'Content-Type': CONTENT_TYPES[extname(file)] ?? 'application/octet-stream' }).end(body);
     } catch {
       response.writeHead(404).end();
     }
@@ -93,6 +99,32 @@ async function bundleWithEsbuild(consumer, pages) {
   return ({ name }) => `/esbuild/${name.replace(/[^\w]+/g, '-')}.html`;
 }
 
+/** @param {string} consumer @param {Page[]} pages @returns {Promise<(page: Page) => string>} */
+async function bundleWithWebpack(consumer, pages) {
+  /** @type {Record<string, string>} */
+  const entry = {};
+  mkdirSync(join(consumer, 'out', 'webpack'), { recursive: true });
+  for (const { name, file } of pages) {
+    const id = name.replace(/[^\w]+/g, '-');
+    entry[id] = join(consumer, 'run', `${id}.webpack.js`);
+    writeFileSync(entry[id], pageModule(join(consumer, file)));
+    writeFileSync(
+      join(consumer, 'out', 'webpack', `${id}.html`),
+      `<!doctype html><title>${name}</title><script defer src="./${id}.js"></script>\n`,
+    );
+  }
+  const output = { path: join(consumer, 'out', 'webpack'), publicPath: 'auto' };
+  const compiler = webpack({ context: consumer, mode: 'production', target: ['web', 'es2022'], entry, output });
+  await new Promise((resolve, reject) => {
+    compiler.run((error, stats) => {
+      if (error !== null) reject(error);
+      else if (stats?.hasErrors()) reject(new Error(stats.toString('errors-only')));
+      else compiler.close(resolve);
+    });
+  });
+  return ({ name }) => `/webpack/${name.replace(/[^\w]+/g, '-')}.html`;
+}
+
 /**
  * @param {import('playwright').Browser} browser
  * @param {string} address
@@ -132,7 +164,7 @@ async function openPage(browser, address, mustPrint) {
 }
 
 /**
- * Bundles every page with Vite and with esbuild and opens it in Chromium.
+ * Bundles every page with Vite, esbuild and webpack and opens it in Chromium; the page of threads also under a strict content security policy.
  *
  * @param {import('./checks.mjs').Checks} checks
  * @param {string} consumer
@@ -146,10 +178,16 @@ export async function checkBundles(checks, consumer, entries, examples) {
     join(consumer, 'run', 'entries.js'),
     `${all}\nconsole.log([${entries.map((_, i) => `entry${i}`).join(', ')}].map((entry) => Object.keys(entry).length).join(' '));\n`,
   );
-  const pages = [{ name: 'every entry', file: 'run/entries.js' }, ...examples.map(({ name, script }) => ({ name, file: script }))];
+  const threads = threadPages(consumer);
+  const pages = [
+    { name: 'every entry', file: 'run/entries.js' },
+    threads.page,
+    ...examples.map(({ name, script }) => ({ name, file: script })),
+  ];
   const bundlers = [
     { label: 'Vite 7.3.8', bundle: bundleWithVite },
     { label: 'esbuild 0.27.7', bundle: bundleWithEsbuild },
+    { label: 'webpack 5.112.2', bundle: bundleWithWebpack },
   ];
   const executablePath = await ensureChromium();
   const browser = await chromium.launch({ executablePath, args: CHROMIUM_ARGS });
@@ -165,6 +203,12 @@ export async function checkBundles(checks, consumer, entries, examples) {
         await checks.run(`${page.name} in Chromium, bundled by ${label}`, () => {
           if (addressOf === undefined) return ['there is no bundle'];
           return openPage(browser, server.origin + addressOf(page), true);
+        });
+      }
+      for (const { name, prefix, query } of threads.variants) {
+        await checks.run(`threads ${name} in Chromium, bundled by ${label}`, () => {
+          if (addressOf === undefined) return ['there is no bundle'];
+          return openPage(browser, `${server.origin}${prefix}${addressOf(threads.page)}${query}`, true);
         });
       }
     }
