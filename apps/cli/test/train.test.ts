@@ -50,6 +50,23 @@ describe('train', () => {
     expect((await unroll(['generate', '12+30=', '--model', join(run, 'model'), '-n', '2'])).code).toBe(0);
   });
 
+  it('begins with the weights of a checkpoint', async () => {
+    const [first, second] = [join(folder, 'first'), join(folder, 'second')];
+    await unroll(['train', recipe, '--out', first, '--steps', '30', '--eval-problems', '8']);
+    const rest = ['--steps', '1', '--eval-problems', '8'];
+    expect((await unroll(['train', recipe, '--out', second, '--from', join(first, 'model'), ...rest])).code).toBe(0);
+    const losses = jsonLines(readFileSync(join(first, 'log.jsonl'), 'utf8')) as { loss: number }[];
+    const begun = (jsonLines(readFileSync(join(second, 'log.jsonl'), 'utf8')) as { loss: number }[])[0]!.loss;
+    // Step 1 again, of the same problems.
+    expect(begun).toBeLessThan(0.8 * losses[0]!.loss);
+    const other = join(folder, 'wider.json');
+    writeFileSync(other, JSON.stringify({ ...config, model: { ...config.model, n_embd: 48 } }));
+    expect(await unroll(['train', other, '--out', join(folder, 'third'), '--from', join(first, 'model')])).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('in other shapes'),
+    });
+  });
+
   it('refuses what is no config', async () => {
     expect(await unroll(['train', join(folder, 'none.json')])).toMatchObject({ code: 1, err: expect.stringContaining('there is no file') });
     const bad = join(folder, 'bad.json');

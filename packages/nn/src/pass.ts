@@ -167,8 +167,13 @@ export function packedPositions(parents: Int32Array): Int32Array {
 
 /** The parents of sequences of these lengths, one behind the other, which share nothing. */
 export function chains(lengths: readonly number[]): Int32Array {
-  let at = 0;
-  return Int32Array.from(lengths.flatMap((length) => Array.from({ length }, (_, i) => (i === 0 ? (at++, -1) : at++ - 1))));
+  let start = 0;
+  return Int32Array.from(
+    lengths.flatMap((length) => {
+      start += length;
+      return Array.from({ length }, (_, i) => (i === 0 ? -1 : start - length + i - 1));
+    }),
+  );
 }
 
 /** Positions of a batch of prompts, padded on the left to the longest: (B, T) with -1 for padding. `start` is the length each sequence already has. */

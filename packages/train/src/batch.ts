@@ -12,15 +12,15 @@ export interface TaskShare {
   readonly weight: number;
   /** Levels that are trained on, both included. */
   readonly levels: readonly [number, number];
-  /** Share of the training problems that are about fewer things, from 0 to 1; 0 when absent. Held-out problems never are. */
-  readonly small?: number;
+  /** Where a curriculum begins; the lowest level when absent. */
+  readonly start?: number;
 }
 
 /** Throws OptionError for unknown tasks, levels that a task does not have, and shares without weight. */
 export function checkMixture(mixture: readonly TaskShare[]): void {
   if (mixture.length === 0) throw new OptionError('tasks: needs one share at least');
   for (const share of mixture) {
-    refuseUnknownOptions('tasks', share, ['task', 'weight', 'levels', 'small']);
+    refuseUnknownOptions('tasks', share, ['task', 'weight', 'levels', 'start']);
     const task = tasks[share.task];
     if (task === undefined) throw new OptionError(`tasks: there is no task "${share.task}"; there are ${Object.keys(tasks).join(', ')}`);
     const [low, high] = share.levels;
@@ -28,17 +28,18 @@ export function checkMixture(mixture: readonly TaskShare[]): void {
     if (!(Number.isInteger(low) && Number.isInteger(high) && least <= low && low <= high && high <= most)) {
       throw new OptionError(`tasks: the levels of ${share.task} (${task.level}) are ${least} to ${most}; got ${low} to ${high}`);
     }
+    const { start = low } = share;
+    if (!(Number.isInteger(start) && low <= start && start <= high))
+      throw new OptionError(`tasks: the start of ${share.task} must be one of its levels ${low} to ${high}; got ${start}`);
     if (!(share.weight > 0 && Number.isFinite(share.weight)))
       throw new OptionError(`tasks: the weight of ${share.task} must be above 0; got ${share.weight}`);
-    if (share.small !== undefined && !(share.small >= 0 && share.small <= 1))
-      throw new OptionError(`tasks: small, a share of the problems of ${share.task}, must be from 0 to 1; got ${share.small}`);
   }
 }
 
-function pick(mixture: readonly TaskShare[], random: Random): number {
-  const total = mixture.reduce((sum, { weight }) => sum + weight, 0);
-  let left = random.next() * total;
-  for (const [i, { weight }] of mixture.entries()) {
+function pick(mixture: readonly TaskShare[], random: Random, scale?: readonly number[]): number {
+  const weights = mixture.map(({ weight }, i) => weight * (scale?.[i] ?? 1));
+  let left = random.next() * weights.reduce((sum, weight) => sum + weight, 0);
+  for (const [i, weight] of weights.entries()) {
     left -= weight;
     if (left < 0) return i;
   }
@@ -55,6 +56,8 @@ export interface Family {
 export interface Reach {
   readonly level: readonly number[];
   readonly focus: number;
+  /** Multiplies the weight of each share; 1 when absent. */
+  readonly scale?: readonly number[];
 }
 
 /**
@@ -64,11 +67,11 @@ export interface Reach {
 export function drawFamilies(mixture: readonly TaskShare[], seed: number, start: number, count: number, reach?: Reach): Family[] {
   return Array.from({ length: count }, (_, i) => {
     const random = new Random(seed, 'problem', start + i);
-    const share = pick(mixture, random);
-    const { task, levels, small = 0 } = mixture[share]!;
+    const share = pick(mixture, random, reach?.scale);
+    const { task, levels } = mixture[share]!;
     const highest = reach?.level[share] ?? levels[1];
     const level = random.next() < (reach?.focus ?? 0) ? highest : random.int(levels[0], highest);
-    return { share, problems: familyFor(tasks[task]!, random, level, random.next() < small) };
+    return { share, problems: familyFor(tasks[task]!, random, level) };
   });
 }
 

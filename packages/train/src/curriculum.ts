@@ -8,14 +8,17 @@ export interface CurriculumConfig {
   readonly focus: number;
   /** Decay of the moving average of that mean, per step; 0.9 when absent. */
   readonly decay?: number;
+  /** Multiplies the weight of a task whose last level is solved, so that the others get more of a step; 1 when absent. */
+  readonly rest?: number;
 }
 
 /** Throws OptionError for unknown fields and values that do not fit. */
 export function checkCurriculum(config: CurriculumConfig): void {
-  refuseUnknownOptions('curriculum', config, ['solved', 'focus', 'decay']);
-  const { solved, focus, decay = 0.9 } = config;
+  refuseUnknownOptions('curriculum', config, ['solved', 'focus', 'decay', 'rest']);
+  const { solved, focus, decay = 0.9, rest = 1 } = config;
   if (!(solved > 0 && solved <= 100)) throw new OptionError(`curriculum: solved must be from above 0 to 100 nats; got ${solved}`);
   if (!(focus >= 0 && focus <= 1)) throw new OptionError(`curriculum: focus must be from 0 to 1; got ${focus}`);
+  if (!(rest > 0 && rest <= 1)) throw new OptionError(`curriculum: rest must be from above 0 to 1; got ${rest}`);
   if (!(decay >= 0 && decay < 1)) throw new OptionError(`curriculum: decay must be from 0 to below 1; got ${decay}`);
 }
 
@@ -51,3 +54,7 @@ export function advance(
   });
   return { level, loss };
 }
+
+/** What multiplies the weight of each share: `rest` where the last level is solved. */
+export const weightScale = ({ solved, rest = 1 }: CurriculumConfig, state: CurriculumState, highest: readonly number[]): number[] =>
+  state.level.map((level, i) => (level >= highest[i]! && state.loss[i]! < solved ? rest : 1));

@@ -3,7 +3,7 @@ import { initParams, meanOfCounted, parseRecurrentConfig, RecurrentModel, type T
 import { type Device, disposeTree, forEachTensor, type Tensor, UnrollError, valueAndGrad } from '@unroll/tensor';
 import { drawFamilies, drawHeldOut, type Family, packProblems } from './batch.js';
 import { groupsOf, parseTrainingConfig, type TrainingConfig } from './config.js';
-import { advance, beginCurriculum, type CurriculumState } from './curriculum.js';
+import { advance, beginCurriculum, type CurriculumState, weightScale } from './curriculum.js';
 import { depthAt } from './depth.js';
 import { Random } from './random.js';
 
@@ -53,14 +53,20 @@ export class Trainer {
     const shape = parseRecurrentConfig(config.model);
     this.model = new RecurrentModel(device, shape, initParams(device, shape, { seed: config.seed }));
     this.optimizer = new Optimizer(this.model.params, groupsOf(config));
-    this.curriculum = config.curriculum && beginCurriculum(config.tasks.map(({ levels }) => levels[0]));
+    this.curriculum = config.curriculum && beginCurriculum(config.tasks.map(({ levels, start }) => start ?? levels[0]));
     this.ema = config.ema === undefined ? undefined : new Ema(this.model.params, config.ema);
   }
 
   /** The problems of a step, counted from 1, micro-batch by micro-batch. */
   families(step: number): Family[][] {
     const { tasks, seed, microBatch, accumulate = 1, curriculum } = this.config;
-    const reach = curriculum && this.curriculum && { level: this.curriculum.level, focus: curriculum.focus };
+    const highest = tasks.map(({ levels }) => levels[1]);
+    const reach = curriculum &&
+      this.curriculum && {
+        level: this.curriculum.level,
+        focus: curriculum.focus,
+        scale: weightScale(curriculum, this.curriculum, highest),
+      };
     return Array.from({ length: accumulate }, (_, i) =>
       drawFamilies(tasks, seed, ((step - 1) * accumulate + i) * microBatch, microBatch, reach),
     );

@@ -1,4 +1,4 @@
-import { advance, beginCurriculum, checkCurriculum } from '@unroll/train';
+import { advance, beginCurriculum, checkCurriculum, drawFamilies, weightScale } from '@unroll/train';
 import { expect, it } from 'vitest';
 
 const config = { solved: 0.5, focus: 0.3, decay: 0.5 };
@@ -19,9 +19,18 @@ it('goes up a level when the average of what was measured there says solved, eac
   expect(state.level).toEqual([3, 6]);
 });
 
+it('lets a task whose last level is solved rest', () => {
+  const scale = weightScale({ ...config, rest: 0.25 }, { level: [3, 8, 8], loss: [0.1, 0.1, 0.9] }, [4, 8, 8]);
+  expect(scale).toEqual([1, 0.25, 1]);
+  const mixture = ['parity', 'addition'].map((task) => ({ task, weight: 1, levels: [1, 8] as const }));
+  const drawn = drawFamilies(mixture, 1, 0, 600, { level: [8, 8], focus: 0.5, scale: [0.25, 1] });
+  expect(Math.abs(drawn.filter(({ share }) => share === 0).length / 600 - 0.2)).toBeLessThan(0.06);
+});
+
 it('is checked', () => {
   expect(() => checkCurriculum({ ...config, speed: 1 } as never)).toThrow('unknown option "speed"');
   expect(() => checkCurriculum({ ...config, solved: 0 })).toThrow('solved must be');
   expect(() => checkCurriculum({ ...config, focus: 2 })).toThrow('focus must be');
+  expect(() => checkCurriculum({ ...config, rest: 0 })).toThrow('rest must be');
   expect(() => checkCurriculum({ ...config, decay: 1 })).toThrow('decay must be');
 });

@@ -23,42 +23,42 @@ import { describe, expect, it } from 'vitest';
 const many = (name: string, level: number, count = 300, heldOut = false) =>
   Array.from({ length: count }, (_, i) => problemFor(tasks[name]!, new Random(7, 'problem', i), level, heldOut));
 
+/** Where the arrows of a prompt lead: a step for each star, and `more`. */
+function chased(prompt: string, form: RegExp, more: number): string {
+  const [, edges, start, stars] = form.exec(prompt)!;
+  const walk = (at: string, left: number): string =>
+    left === 0 ? at : walk(edges!.split('.').find((edge) => edge[0] === at)![1]!, left - 1);
+  return walk(start!, stars!.length + more);
+}
+
 describe('the tasks', () => {
   // Each is solved from its text by other means than its generator's.
   const solvers: Record<string, (prompt: string) => string> = {
     addition: (prompt) => {
       const [a, b] = prompt.slice(0, -1).split('+').map(BigInt);
-      return String(a! + b!);
+      return String(a! + b!).padStart(prompt.indexOf('+') + 1, '0');
     },
-    parity(prompt) {
-      return String([.../^#([01]+)=$/.exec(prompt)![1]!].filter((bit) => bit === '1').length % 2);
-    },
-    pointer(prompt) {
-      const [, edges, start, steps] = /^@(\d\d(?:\.\d\d)*):(\d)\*(\d+)=$/.exec(prompt)!;
-      const walk = (at: string, left: number): string =>
-        left === 0 ? at : walk(edges!.split('.').find((edge) => edge[0] === at)![1]!, left - 1);
-      return walk(start!, Number(steps));
-    },
-    permutation(prompt) {
-      const all = prompt.slice(1, -1).split('.');
-      // Where a thing lies after all orders: things in places are rearranged one order after the other.
-      const inOrder = '12345'.slice(0, all[0]!.length);
-      return all.reduce((things, order) => [...order].map((place) => things[Number(place) - 1]!).join(''), inOrder);
-    },
+    parity: (prompt) => String(prompt.replace(/[^1]/g, '').length % 2),
+    pointer: (prompt) => chased(prompt, /^@((?:\d\d\.?)+)=(\d)(\**)$/, 1),
+    pointerMarked: (prompt) => chased(prompt, /^@((?:\d\d\.?)+):(\d)(\*+)=$/, 0),
+    permutation: (prompt) =>
+      [...prompt.slice(1, -1)].reduce((things, at) => {
+        const i = Number(at) - 1;
+        return things.slice(0, i) + things[i + 1]! + things[i]! + things.slice(i + 2);
+      }, '12345'),
   };
 
   it.each(Object.keys(tasks))('%s: right answers, of its characters, at its levels', (name) => {
     const task = tasks[name]!;
     for (const level of [task.levels[0], Math.ceil((task.levels[0] + task.levels[1]) / 2), task.levels[1]]) {
-      const families = [false, true].flatMap((small) =>
-        Array.from({ length: 40 }, (_, i) => familyFor(task, new Random(7, 'problem', i), level, small)),
-      );
-      for (const { prompt, answer, level: own } of [...many(name, level, 60), ...families.flat()]) {
+      for (const { prompt, answer } of many(name, level, 60)) {
         expect(answer).toBe(solvers[name]!(prompt));
-        expect(own).toBeLessThanOrEqual(level);
         expect(() => encodeText(prompt + answer)).not.toThrow();
       }
-      expect(families.every((problems) => problems[0]!.level === level)).toBe(true);
+    }
+    for (const { prompt, answer, level } of familyFor(task, new Random(3, 'problem', 1), 6)) {
+      expect(level).toBeLessThanOrEqual(6);
+      expect(answer).toBe(solvers[name]!(prompt));
     }
   });
 
@@ -70,22 +70,39 @@ describe('the tasks', () => {
     const all = drawFamilies(mixture, 5, 0, 400);
     expect(drawFamilies(mixture, 5, 123, 10)).toEqual(all.slice(123, 133));
     expect(drawFamilies(mixture, 6, 0, 5)).not.toEqual(all.slice(0, 5));
-    const share = all.filter((family) => family.share === 1).length / all.length;
+    expect(drawHeldOut(mixture, 5, 9)).toEqual(drawHeldOut(mixture, 5, 12).slice(0, 9));
+    const share = all.filter(({ share }) => share === 1).length / all.length;
     expect(share).toBeGreaterThan(0.68);
     expect(share).toBeLessThan(0.82);
+  });
+
+  it('reach no further than they may, and are at their highest as often as asked', () => {
+    const mixture = [{ task: 'parity', weight: 1, levels: [1, 12] as const }];
+    const highest = (reach?: { level: number[]; focus: number }) =>
+      drawFamilies(mixture, 5, 0, 600, reach).map(({ problems }) => problems[0]!.level);
+    const levels = highest({ level: [4], focus: 0.4 });
+    expect(Math.max(...levels)).toBe(4);
+    // 0.4 at the highest, and a quarter of the rest.
+    expect(Math.abs(levels.filter((level) => level === 4).length / 600 - 0.55)).toBeLessThan(0.07);
+    expect(Math.max(...highest())).toBe(12);
   });
 
   it.each(Object.keys(tasks))('%s: nothing that is held out is trained on', (name) => {
     const task = tasks[name]!;
     const level = Math.max(2, task.heldOutFrom);
-    // Also as the beginning of a longer problem.
-    const families = [level, level + 1].flatMap((at) =>
-      Array.from({ length: 2000 }, (_, i) => familyFor(task, new Random(7, 'problem', i), at, i % 2 === 0)),
-    );
+    const families = Array.from({ length: 2000 }, (_, i) => familyFor(task, new Random(7, 'problem', i), level + (i % 3)));
     const trained = new Set(families.flat().map(({ key }) => key));
     const held = many(name, level, 200, true);
     expect(held.filter(({ key }) => trained.has(key))).toEqual([]);
     expect(held.every((problem) => isHeldOut(task, problem))).toBe(true);
+  });
+
+  it('hold out the same of a split, however it is written', () => {
+    const [one, other] = [tasks.pointer!, tasks.pointerMarked!].map((task) =>
+      Array.from({ length: 300 }, (_, i) => task.generate(new Random(1, 'problem', i), 3)[0]).map((problem) => isHeldOut(task, problem)),
+    );
+    expect(one).toEqual(other);
+    expect(one!.some(Boolean)).toBe(true);
   });
 
   it('hold out both ways to write a sum', () => {
@@ -96,59 +113,51 @@ describe('the tasks', () => {
   });
 
   it('say when a level has too few problems to be split', () => {
-    const only: Problem = { prompt: '#', answer: '0', level: 6, key: 'one' };
-    const task = { ...tasks.parity!, generate: () => [only] as const };
-    expect(() => problemFor(task, new Random(1, 'problem', 0), 6, !isHeldOut(task, only))).toThrow('too few to be split');
+    const one = { prompt: '#', answer: '0', level: 6, key: 'one' };
+    const task = { ...tasks.parity!, generate: (): [Problem] => [one] };
+    expect(() => problemFor(task, new Random(1, 'problem', 0), 6, !isHeldOut(task, one))).toThrow('too few to be split');
   });
 
   it('are checked', () => {
     expect(() => checkMixture([{ task: 'chess', weight: 1, levels: [1, 2] }])).toThrow('there is no task "chess"');
     expect(() => checkMixture([{ task: 'parity', weight: 1, levels: [0, 2] }])).toThrow('are 1 to 40; got 0 to 2');
-    expect(() => checkMixture([{ task: 'parity', weight: 1, levels: [1, 2], small: 2 }])).toThrow(
-      'small, a share of the problems of parity',
-    );
     expect(() => checkMixture([{ task: 'parity', weight: 0, levels: [6, 7] }])).toThrow('weight of parity must be above 0');
+    expect(() => checkMixture([{ task: 'parity', weight: 1, levels: [2, 7], start: 8 }])).toThrow('one of its levels 2 to 7; got 8');
     expect(() => checkMixture([])).toThrow('one share at least');
   });
 });
 
 describe('batches', () => {
-  const problem = (prompt: string, answer: string): Problem => ({ prompt, answer, level: 1, key: '' });
+  const problem = (prompt: string, answer: string): Problem => ({ prompt, answer, level: 1, key: prompt });
   const of = (text: string) => encodeText(text);
+  const none = (count: number) => new Array<number>(count).fill(ignoreTarget);
 
   it('count the answer and its end, nothing else', () => {
     const { data, answers } = packProblems([[problem('1+2=', '3')], [problem('12+30=', '42')]], 16);
     expect(data.batch).toBe(2);
     expect([...data.parents!]).toEqual([-1, 0, 1, 2, 3, -1, 5, 6, 7, 8, 9, 10, 11]);
+    expect([...data.tokens]).toEqual([...of('1+2=3'), ...of('12+30=42')]);
+    expect([...data.targets]).toEqual([...none(3), ...of('3'), endToken, ...none(5), ...of('42'), endToken]);
     expect(answers).toEqual([
       [3, 4],
       [10, 11, 12],
     ]);
-    expect([...data.tokens]).toEqual([...of('1+2=3'), ...of('12+30=42')]);
-    const none = (count: number) => new Array<number>(count).fill(ignoreTarget);
-    expect([...data.targets]).toEqual([...none(3), ...of('3'), endToken, ...none(5), ...of('42'), endToken]);
     expect(() => packProblems([[problem('12+30=', '42')]], 4)).toThrow('has 8 tokens, the context 4');
   });
 
-  it('share the tokens that problems of one family begin with', () => {
-    const { data, answers } = packProblems([[problem('#011=', '0'), problem('#01=', '1')], [problem('#01=', '1')]], 16);
-    expect(data.batch).toBe(2);
-    expect([...data.tokens]).toEqual([...of('#011=0'), ...of('=1'), ...of('#01=1')]);
-    expect([...data.parents!]).toEqual([-1, 0, 1, 2, 3, 4, 2, 6, -1, 8, 9, 10, 11]);
-    expect(answers).toEqual([
-      [4, 5],
-      [6, 7],
-      [11, 12],
+  it('share what a family begins with', () => {
+    const { data, answers } = packProblems([[problem('#01=', '1'), problem('#0=', '0')], [problem('#0=', '0')]], 16);
+    expect([...data.tokens]).toEqual([...of('#01=1'), ...of('=0'), ...of('#0=0')]);
+    expect([...data.parents!]).toEqual([-1, 0, 1, 2, 3, 1, 5, -1, 7, 8, 9]);
+    expect([...data.targets]).toEqual([...none(3), ...of('1'), endToken, ...of('0'), endToken, ...none(2), ...of('0'), endToken]);
+    expect([data.batch, answers]).toEqual([
+      2,
+      [
+        [3, 4],
+        [5, 6],
+        [9, 10],
+      ],
     ]);
-    expect(answers.map((own) => own.map((at) => data.targets[at]))).toEqual([of('0'), of('1'), of('1')].map((x) => [...x, endToken]));
-  });
-
-  it('draw held-out problems alike for every seed of a run, at levels that have some', () => {
-    const mixture = [{ task: 'parity', weight: 1, levels: [1, 8] as const }];
-    const drawn = drawHeldOut(mixture, 0, 60);
-    expect(drawn).toEqual(drawHeldOut(mixture, 0, 60));
-    expect(Math.min(...drawn.map(({ level }) => level))).toBe(6);
-    expect(drawn.every((one) => isHeldOut(tasks.parity!, one))).toBe(true);
   });
 
   it('pack documents in rows', () => {

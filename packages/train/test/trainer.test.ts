@@ -1,13 +1,19 @@
 import { bytesSink, bytesSource, encodeSafetensors, openSafetensors } from '@unroll/checkpoint';
+import { forward } from '@unroll/recurrent';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import {
   DivergedError,
+  drawHeldOut,
+  encodeText,
+  endToken,
   lossByDepth,
   measureStates,
+  packProblems,
   parseTrainingConfig,
   ResumeError,
   resumeTraining,
   saveTraining,
+  solvedByDepth,
   stateMetrics,
   Trainer,
   type TrainingConfig,
@@ -61,7 +67,9 @@ const open = (bytes: Uint8Array) => openSafetensors(bytesSource(bytes));
 
 describe('a run', () => {
   it.each(['adamw', 'ellisAdam', 'muon'] as const)('goes on from what was saved, bit for bit, with %s', async (name) => {
-    const run = { ...config, optimizer: { name }, accumulate: 2, microBatch: 4, ema: 0.9 };
+    const tasks = [{ task: 'parity', weight: 1, levels: [1, 4] as const }];
+    const curriculum = { solved: 10, focus: 0.5 };
+    const run = { ...config, tasks, curriculum, optimizer: { name }, accumulate: 2, microBatch: 4, ema: 0.9 };
     const whole = new Trainer(device, run);
     await steps(whole, 5);
     const first = new Trainer(device, run);
@@ -70,10 +78,13 @@ describe('a run', () => {
     const second = new Trainer(device, run);
     const file = await open(bytes);
     await resumeTraining(file, second);
-    expect([second.step, second.tokens]).toEqual([first.step, first.tokens]);
+    expect([second.step, second.tokens, second.curriculum]).toEqual([first.step, first.tokens, first.curriculum]);
     await steps(second, 2);
     expect(weightsOf(second)).toEqual(weightsOf(whole));
     expect(weightsOf(second)).not.toEqual(weightsOf(first));
+    // A limit of 10 nats is met by any model: each step that is deep enough goes up.
+    expect(whole.curriculum!.level[0]).toBeGreaterThan(2);
+    expect(second.curriculum).toEqual(whole.curriculum);
     for (const trainer of [whole, first, second]) trainer.dispose();
     await file.close();
   });
@@ -96,14 +107,14 @@ describe('a run', () => {
     const fixed = {
       ...config,
       depth: { kind: 'fixed', mean: 2, gradient: 2 } as const,
-      tasks: [{ task: 'parity', weight: 1, levels: [6, 6] as const }],
+      tasks: [{ task: 'addition', weight: 1, levels: [2, 2] as const }],
     };
     const [whole, parts] = [
       new Trainer(device, { ...fixed, microBatch: 8 }),
       new Trainer(device, { ...fixed, microBatch: 2, accumulate: 4 }),
     ];
     const [a, b] = [await whole.train(), await parts.train()];
-    // Every problem has two targets, so that the mean of means is the mean.
+    // Every problem has four targets, so that the mean of means is the mean.
     expect(b.loss).toBeCloseTo(a.loss, 4);
     expect(b.gradNorm / a.gradNorm).toBeCloseTo(1, 3);
     expect(b.tokens).toBe(a.tokens);
@@ -161,6 +172,35 @@ describe('measurements', () => {
     expect(states.change).toBeGreaterThan(0);
     trainer.dispose();
   });
+});
+
+it('answers counted in one pass are those of greedy decoding, at each depth', async () => {
+  const trainer = new Trainer(device, { ...config, tasks: [{ task: 'parity', weight: 1, levels: [6, 7] }] });
+  await steps(trainer, 30);
+  const problems = drawHeldOut(trainer.config.tasks, 3, 24);
+  const solved = await solvedByDepth(
+    trainer.model,
+    packProblems(
+      problems.map((problem) => [problem]),
+      32,
+    ),
+    [1, 4],
+  );
+  for (const [at, recurrences] of [1, 4].entries()) {
+    const decoded = problems.map(({ prompt, answer }) => {
+      const tokens = encodeText(prompt);
+      for (let i = 0; i <= answer.length; i++) {
+        const logits = forward(trainer.model, [tokens], { recurrences, initialState: { scale: 0 } });
+        const last = [...(device.readSync(logits) as Float32Array)].slice(-24);
+        tokens.push(last.indexOf(Math.max(...last)));
+        logits.dispose();
+      }
+      return tokens.slice(-answer.length - 1).join() === [...encodeText(answer), endToken].join();
+    });
+    expect(solved[at]).toEqual(decoded);
+  }
+  expect(new Set(solved.flat()).size).toBe(2);
+  trainer.dispose();
 });
 
 describe('the config', () => {

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openSafetensors, writeSafetensors } from '@unroll/checkpoint';
+import { openSafetensors, toFloat32, writeSafetensors } from '@unroll/checkpoint';
 import { fileSink, fileSource } from '@unroll/checkpoint/node';
-import { forEachTensor } from '@unroll/tensor';
+import { forEachTensor, type Tensor } from '@unroll/tensor';
 import {
   lossByDepth,
   measureStates,
@@ -33,7 +33,13 @@ export const command: Command = {
   args: {
     config: { type: 'positional', required: true, description: 'JSON file: model, tasks, depth, schedule, optimizer, seed, steps' },
     out: { type: 'string', valueHint: 'DIR', short: 'o', description: 'folder of the run: state, log and the model so far (default: run)' },
+    from: {
+      type: 'string',
+      valueHint: 'DIR',
+      description: 'checkpoint folder of the same shape whose weights a new run begins with (default: random weights)',
+    },
     steps: { type: 'string', valueHint: 'N', description: 'stop after this step (default: what the config says)' },
+    threads: { type: 'string', valueHint: 'N', description: 'threads of the CPU; they change no bit of the result (default: all cores)' },
     'save-every': {
       type: 'string',
       valueHint: 'S',
@@ -110,6 +116,24 @@ async function writeModel(folder: string, trainer: Trainer): Promise<void> {
   await writeSafetensors(await fileSink(join(folder, 'model.safetensors')), weights);
 }
 
+/** Puts the weights of a checkpoint folder into a new run. Throws CommandError where they do not fit. */
+async function beginFrom(folder: string, trainer: Trainer): Promise<void> {
+  const file = await openSafetensors(await fileSource(join(folder, 'model.safetensors')));
+  try {
+    const tensors: [Tensor, string][] = [];
+    forEachTensor(trainer.model.params, (tensor, name) => tensors.push([tensor, name]));
+    const missing = tensors
+      .filter(([tensor, name]) => file.entries.get(name)?.shape.join() !== tensor.shape.join())
+      .map(([, name]) => name);
+    if (missing.length > 0)
+      throw new CommandError(`--from: "${folder}" lacks ${missing.slice(0, 5).join(', ')}, or has them in other shapes than the config`);
+    for (const [tensor, name] of tensors) trainer.device.write(tensor, toFloat32(await file.read(name), file.entries.get(name)!.dtype));
+    trainer.ema?.restart();
+  } finally {
+    await file.close();
+  }
+}
+
 async function resume(path: string, trainer: Trainer): Promise<boolean> {
   if (!existsSync(path)) return false;
   const file = await openSafetensors(await fileSource(path));
@@ -128,7 +152,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
   const saveMs = 1000 * (readNumber(flags, 'save-every', 0, 1e6) ?? DEFAULT_SAVE_SECONDS);
   const evalEvery = readWhole(flags, 'eval-every', 1) ?? DEFAULT_EVAL_STEPS;
   const evalProblems = readWhole(flags, 'eval-problems', 1, 4096) ?? DEFAULT_EVAL_PROBLEMS;
-  const { device, close } = await openCpu();
+  const { device, close } = await openCpu(readWhole(flags, 'threads', 1, 64));
   const progress = createProgress(io);
   let trainer: Trainer | undefined;
   let stopped = false;
@@ -140,7 +164,9 @@ async function run(flags: Flags, io: Io): Promise<number> {
     await mkdir(out, { recursive: true });
     const state = join(out, STATE_FILE);
     const log = join(out, LOG_FILE);
+    const from = readText(flags, 'from');
     if (await resume(state, trainer)) io.stderr.write(`going on after step ${trainer.step} of ${state}\n`);
+    else if (from !== undefined) await beginFrom(from, trainer);
     await trimLog(log, trainer.step);
     const save = async (now: Trainer) => {
       await saveTraining(await fileSink(state), now);

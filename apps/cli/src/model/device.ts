@@ -66,9 +66,9 @@ async function dawn(): Promise<GpuLike> {
   return holder.__unrollDawn;
 }
 
-export async function openCpu(): Promise<OpenedDevice> {
+export async function openCpu(threads?: number): Promise<OpenedDevice> {
   const { createCpuDevice } = await import('@unroll/tensor/cpu');
-  const device = createCpuDevice();
+  const device = createCpuDevice(threads === undefined ? {} : { threads });
   return { device, close: async () => device.dispose() };
 }
 

@@ -10,8 +10,8 @@ import type { TrainArgs, TrainItem } from '../worker/protocol.js';
 const TASKS: readonly (readonly [name: string, about: string])[] = [
   ['addition', 'Addition: 48+17='],
   ['parity', 'Parity: #011010:4='],
-  ['pointer', 'Pointer chasing: @0774…:0*3='],
-  ['permutation', 'Permutations: %21345.13245='],
+  ['pointer', 'Pointer chasing: @07.74.40=0**'],
+  ['permutation', 'Swaps of neighbours: %3142='],
 ];
 
 const args = signal<TrainArgs>({

@@ -20,6 +20,11 @@ export class Ema {
     this.averages = averages;
   }
 
+  /** Begins again with the parameters as they are. */
+  restart(): void {
+    for (const [path, param] of this.#params) assign(this.averages[path]!, param);
+  }
+
   update(): void {
     for (const [path, param] of this.#params) {
       const average = this.averages[path]!;

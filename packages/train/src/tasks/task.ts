@@ -17,11 +17,10 @@ export interface Task {
   readonly levels: readonly [least: number, most: number];
   /** Lower levels have so few problems that all are trained on; held-out problems begin here. */
   readonly heldOutFrom: number;
-  /**
-   * A problem of this level and, behind it, others of the same or lower levels whose prompts begin alike. `small` ones are about fewer
-   * things, where a task has them: a model that learns to look things up among two or three goes on to eight.
-   */
-  generate(random: Random, level: number, small?: boolean): readonly [Problem, ...Problem[]];
+  /** Tasks of one split hold out the same keys; the name when absent. */
+  readonly split?: string;
+  /** A problem of this level and, behind it, others of the same or lower levels whose prompts begin alike. */
+  generate(random: Random, level: number): readonly [Problem, ...Problem[]];
 }
 
 /** FNV-1a with a final mix: which problems are held out may depend on nothing but their key. */
@@ -34,11 +33,11 @@ export function hashKey(text: string): number {
 
 /** One problem in sixteen is never trained on, from the level on that has enough of them. */
 export const isHeldOut = (task: Task, { key, level }: Problem): boolean =>
-  level >= task.heldOutFrom && hashKey(`${task.name} ${key}`) % 16 === 0;
+  level >= task.heldOutFrom && hashKey(`${task.split ?? task.name} ${key}`) % 16 === 0;
 
-function draw(task: Task, random: Random, level: number, heldOut: boolean, small = false): readonly [Problem, ...Problem[]] {
+function draw(task: Task, random: Random, level: number, heldOut: boolean): readonly [Problem, ...Problem[]] {
   for (let tries = 0; tries < 10_000; tries++) {
-    const problems = task.generate(random, level, small);
+    const problems = task.generate(random, level);
     if (isHeldOut(task, problems[0]) === heldOut) return problems;
   }
   throw new Error(`${task.name}: level ${level} has no ${heldOut ? 'held-out' : 'training'} problem; its problems are too few to be split`);
@@ -48,5 +47,5 @@ function draw(task: Task, random: Random, level: number, heldOut: boolean, small
 export const problemFor = (task: Task, random: Random, level: number, heldOut: boolean): Problem => draw(task, random, level, heldOut)[0];
 
 /** Problems for training whose prompts begin alike: one of this level, others of the same or lower ones. */
-export const familyFor = (task: Task, random: Random, level: number, small = false): Problem[] =>
-  draw(task, random, level, false, small).filter((problem) => !isHeldOut(task, problem));
+export const familyFor = (task: Task, random: Random, level: number): Problem[] =>
+  draw(task, random, level, false).filter((problem) => !isHeldOut(task, problem));

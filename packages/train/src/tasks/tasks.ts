@@ -4,7 +4,10 @@ import type { Problem, Task } from './task.js';
 const digits = (random: Random, count: number) =>
   Array.from({ length: count }, (_, i) => random.int(i === 0 && count > 1 ? 1 : 0, 9)).join('');
 
-/** `482+917=1399`. Carries run from the last digit to the first, against the order in which the answer is read. */
+/**
+ * `482+017=0499`: numbers of one length, a sum one digit longer. Carries run from the last digit to the first, against the order in which
+ * the answer is read.
+ */
 export const addition: Task = {
   name: 'addition',
   level: 'digits of the longer number',
@@ -12,10 +15,11 @@ export const addition: Task = {
   heldOutFrom: 1,
   generate(random, level) {
     const long = digits(random, level);
-    const short = digits(random, random.int(1, level));
+    const short = digits(random, random.int(1, level)).padStart(level, '0');
     const [a, b] = random.int(0, 1) === 0 ? [long, short] : [short, long];
-    const [least, most] = [Number(a), Number(b)].sort((x, y) => x - y);
-    return [{ prompt: `${a}+${b}=`, answer: String(Number(a) + Number(b)), level, key: `${least} ${most}` }];
+    const [least, most] = [a, b].sort();
+    const answer = String(Number(a) + Number(b)).padStart(level + 1, '0');
+    return [{ prompt: `${a}+${b}=`, answer, level, key: `${least} ${most}` }];
   },
 };
 
@@ -38,51 +42,71 @@ export const parity: Task = {
 };
 
 const mostNodes = 8;
-const questions = 6;
+const starts = 3;
 
-/** `@07.74.43 (and so on):0*3=3`, without the spaces: from node 0, where do 3 steps along the arrows lead. One arrow leads to each node. */
+function chase(random: Random, level: number, write: (edges: string, start: number, steps: number) => string): [Problem, ...Problem[]] {
+  const nodes = Math.min(mostNodes, level + 2);
+  const names = random.order(10).slice(0, nodes);
+  const to = random.order(nodes);
+  const next = new Map(names.map((name, i) => [name, names[to[i]!]!]));
+  const edges = random.order(nodes).map((i) => `${names[i]}${next.get(names[i]!)}`);
+  const graph = [...edges].sort().join('');
+  const walk = (start: number): Problem[] => {
+    let at = start;
+    return Array.from({ length: level }, (_, i): Problem => {
+      at = next.get(at)!;
+      return {
+        prompt: write(edges.join('.'), start, i + 1),
+        answer: String(at),
+        level: i + 1,
+        key: `${graph} ${start} ${i + 1}`,
+      };
+    }).reverse();
+  };
+  const begins = random.order(nodes).slice(0, starts);
+  return begins.flatMap((i) => walk(names[i]!)) as [Problem, ...Problem[]];
+}
+
+/**
+ * `@07.74.40=0**0`: arrows between nodes, one from and one to each; from node 0, where do three steps along the arrows lead: one, and one
+ * more for each star. There are two nodes more than steps, up to eight. Every smaller number of steps is a problem of its own.
+ */
 export const pointer: Task = {
   name: 'pointer',
   level: 'steps along the arrows',
-  levels: [1, 16],
+  levels: [1, 24],
   heldOutFrom: 1,
-  generate(random, level, small = false) {
-    const nodes = small ? random.int(2, mostNodes - 1) : mostNodes;
-    const names = random.order(10).slice(0, nodes);
-    const to = random.order(nodes);
-    const next = new Map(names.map((name, i) => [name, names[to[i]!]!]));
-    const edges = random.order(nodes).map((i) => `${names[i]}${next.get(names[i]!)}`);
-    const graph = [...edges].sort().join('');
-    const ask = (start: number, steps: number): Problem => {
-      let at = start;
-      for (let i = 0; i < steps; i++) at = next.get(at)!;
-      return { prompt: `@${edges.join('.')}:${start}*${steps}=`, answer: String(at), level: steps, key: `${graph} ${start} ${steps}` };
-    };
-    const starts = random.order(nodes).slice(0, questions);
-    return starts.map((i, question) => ask(names[i]!, question === 0 ? level : random.int(1, level))) as [Problem, ...Problem[]];
-  },
+  generate: (random, level) => chase(random, level, (edges, start, steps) => `@${edges}=${start}${'*'.repeat(steps - 1)}`),
 };
 
 /**
- * `%21345.13245=...`: permutations of five things, applied one after the other, the first first (the word problem of S5). Every beginning
- * of the list is a problem of its own.
+ * The same problems as `@07.74.40:0***=0`, a star for each step. What a step needs is then two tokens away from where it is asked for, which
+ * a small model learns far later.
+ */
+export const pointerMarked: Task = {
+  ...pointer,
+  name: 'pointerMarked',
+  split: 'pointer',
+  generate: (random, level) => chase(random, level, (edges, start, steps) => `@${edges}:${start}${'*'.repeat(steps)}=`),
+};
+
+/**
+ * `%3142=24135`: the word problem of S5 over the swaps of neighbours. Five things lie in order, 12345; digit i swaps those in places i and
+ * i + 1. Every beginning of the word is a problem of its own.
  */
 export const permutation: Task = {
   name: 'permutation',
-  level: 'permutations',
-  levels: [1, 12],
-  heldOutFrom: 2,
-  generate(random, level, small = false) {
-    const things = small ? random.int(2, 4) : 5;
-    const show = (order: readonly number[]) => order.map((i) => i + 1).join('');
-    const texts: string[] = [];
-    let product = Array.from({ length: things }, (_, i) => i);
+  level: 'swaps',
+  levels: [1, 24],
+  heldOutFrom: 5,
+  generate(random, level) {
+    const things = [1, 2, 3, 4, 5];
+    let word = '';
     const prefixes = Array.from({ length: level }, (_, i): Problem => {
-      const now = random.order(things);
-      product = now.map((place) => product[place]!);
-      texts.push(show(now));
-      const key = texts.join('.');
-      return { prompt: `%${key}=`, answer: show(product), level: i + 1, key };
+      const place = random.int(1, 4);
+      [things[place - 1], things[place]] = [things[place]!, things[place - 1]!];
+      word += place;
+      return { prompt: `%${word}=`, answer: things.join(''), level: i + 1, key: word };
     });
     return prefixes.reverse() as [Problem, ...Problem[]];
   },
@@ -90,5 +114,5 @@ export const permutation: Task = {
 
 /** Every task by name. */
 export const tasks: Readonly<Record<string, Task>> = Object.fromEntries(
-  [addition, parity, pointer, permutation].map((task) => [task.name, task]),
+  [addition, parity, pointer, pointerMarked, permutation].map((task) => [task.name, task]),
 );
