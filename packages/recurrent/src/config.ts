@@ -1,7 +1,9 @@
-import { OptionError, UnrollError } from '@unroll/tensor';
+import { OptionError } from '@unroll/tensor';
+import { ConfigError, Fields, mostContext, mostLayers, mostRecurrences, mostWidth } from './config-fields.js';
+import { parseOuroConfig } from './config-ouro.js';
+import { type RopeScaling, ropeScalingOf } from './rope-scaling.js';
 
-/** A field of a model's configuration that is missing, unknown, or has a value that this package does not implement. */
-export class ConfigError extends UnrollError {}
+export { ConfigError };
 
 /** The numbers of a recurrent-depth model. Letters: C width, H heads, Hk key and value heads, I MLP width, V vocabulary. */
 export interface RecurrentConfig {
@@ -26,6 +28,12 @@ export interface RecurrentConfig {
   readonly ropeBase: number;
   readonly tiedHead: boolean;
   readonly qkBias: boolean;
+  /** Factor of the embedding; sqrt(C) when absent. */
+  readonly embeddingScale?: number;
+  /** Deviation of the initial state before its cut at 3; sqrt(2/5) when absent, 0 for a start from zeros. */
+  readonly stateStd?: number;
+  /** Rotary frequencies changed for a longer context than they were trained at. */
+  readonly ropeScaling?: RopeScaling;
 }
 
 /** D = C / H. */
@@ -61,73 +69,13 @@ const carried = new Set([
   'padding_multiple',
   'activation_checkpoint_impl',
   'effective_expected_depth',
-  'init_values',
+  'max_position_embeddings',
   '_name_or_path',
   'use_cache',
   'bos_token_id',
   'eos_token_id',
   'pad_token_id',
 ]);
-
-// The file may come from anyone: without limits a few digits in it cost gigabytes or minutes before the first tensor is looked at.
-// All are far beyond known models (8 layers, 4096 positions, width 5280, vocabulary 65536); a context costs a row of the rotary table for each position.
-const mostLayers = 4096;
-const mostContext = 262144;
-const mostWidth = 2 ** 24;
-const mostRecurrences = 65536;
-
-/** Reads fields of one JSON object, gathering every problem before any is thrown. */
-class Fields {
-  readonly problems: string[] = [];
-  readonly #seen = new Set<string>();
-
-  constructor(readonly json: Readonly<Record<string, unknown>>) {}
-
-  /** The value that all given names agree on. */
-  take(names: readonly string[], what: string, valid: (value: unknown) => boolean, fallback?: unknown): unknown {
-    for (const name of names) this.#seen.add(name);
-    const present = names.filter((name) => this.json[name] !== undefined);
-    if (present.length === 0) {
-      if (fallback === undefined) this.problems.push(`${names.map((name) => `"${name}"`).join(' or ')} is missing; it must be ${what}`);
-      return fallback;
-    }
-    const value = this.json[present[0]!];
-    const other = present.find((name) => this.json[name] !== value);
-    if (other !== undefined) {
-      this.problems.push(
-        `"${present[0]}" is ${JSON.stringify(value)} and "${other}" is ${JSON.stringify(this.json[other])}; they must be equal`,
-      );
-    }
-    if (!valid(value)) this.problems.push(`"${present[0]}" must be ${what}; got ${JSON.stringify(value)}`);
-    return value;
-  }
-
-  count(names: readonly string[], least: number, most: number, fallback?: number): number {
-    const valid = (value: unknown) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most;
-    return this.take(names, `a whole number from ${least} to ${most}`, valid, fallback) as number;
-  }
-
-  positive(name: string, fallback?: number): number {
-    return this.take(
-      [name],
-      'a number above 0',
-      (value) => typeof value === 'number' && Number.isFinite(value) && value > 0,
-      fallback,
-    ) as number;
-  }
-
-  flag(names: readonly string[], fallback?: boolean): boolean {
-    return this.take(names, 'true or false', (value) => typeof value === 'boolean', fallback) as boolean;
-  }
-
-  check(condition: boolean, problem: string): void {
-    if (!condition) this.problems.push(problem);
-  }
-
-  rest(): string[] {
-    return Object.keys(this.json).filter((name) => !this.#seen.has(name));
-  }
-}
 
 export interface ParseConfigOptions {
   /** Fields to let pass although they are unknown. */
@@ -143,6 +91,19 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
     throw new ConfigError(`config.json: must hold one JSON object; got ${Array.isArray(json) ? 'an array' : String(json)}`);
   }
   const fields = new Fields(json as Record<string, unknown>);
+  const config = (json as { model_type?: unknown }).model_type === 'ouro' ? parseOuroConfig(fields) : parseHuginnConfig(fields);
+  const allowed = new Set(options.allowUnknown ?? []);
+  const unknown = fields.rest().filter((name) => !allowed.has(name));
+  fields.check(
+    unknown.length === 0,
+    `unknown field ${unknown.map((name) => `"${name}"`).join(', ')}; let it pass by name with allowUnknown if it does not change the model`,
+  );
+  if (fields.problems.length > 0) throw new ConfigError(`config.json: ${fields.problems.join('; ')}`);
+  return config;
+}
+
+/** The layout of the public checkpoint, which retrofits of other models share (arXiv 2511.07384). */
+function parseHuginnConfig(fields: Fields): RecurrentConfig {
   const width = fields.count(['n_embd'], 1, mostWidth);
   const heads = fields.count(['n_heads', 'num_attention_heads'], 1, mostWidth);
   const kvHeads = fields.count(['num_key_value_heads'], 1, mostWidth, heads);
@@ -151,6 +112,9 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
   const coreLayers = fields.count(['n_layers_in_recurrent_block'], 1, mostLayers);
   const codaLayers = fields.count(['n_layers_in_coda'], 0, mostLayers);
   const layers = preludeLayers + coreLayers + codaLayers;
+  // The retrofits keep the base of the model they started from beside the parent's, which is the one that counts.
+  const theta = fields.json.rope_theta === undefined ? undefined : fields.positive('rope_theta');
+  const base = fields.positive('rope_base', 50000);
   const config: RecurrentConfig = {
     vocabularySize: fields.count(['vocab_size', 'padded_vocab_size'], 1, mostWidth),
     contextLength: fields.count(['block_size'], 1, mostContext),
@@ -164,9 +128,11 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
     meanRecurrence: fields.count(['mean_recurrence'], 1, mostRecurrences),
     meanBackpropDepth: fields.count(['mean_backprop_depth'], 1, mostRecurrences, 8),
     normEps: fields.positive('norm_eps'),
-    ropeBase: fields.positive('rope_base', 50000),
+    ropeBase: theta ?? base,
     tiedHead: fields.flag(['tie_embeddings', 'tie_word_embeddings']),
     qkBias: fields.flag(['qk_bias']),
+    ...initValues(fields, width),
+    ...ropeScalingOf(fields),
   };
   fields.check(width % heads === 0, `"n_embd" ${width} must be a multiple of the ${heads} heads`);
   fields.check(D === width / heads, `"head_dim" must be n_embd / heads = ${width / heads}; got ${D}`);
@@ -176,24 +142,24 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
   const total = fields.count(['n_layers'], 1, 3 * mostLayers, layers);
   fields.check(total === layers, `"n_layers" must be the sum of prelude, core and coda, ${layers}; got ${total}`);
 
-  const allowed = new Set(options.allowUnknown ?? []);
-  const unknown: string[] = [];
-  for (const name of fields.rest()) {
-    const values = implemented[name];
-    const value = fields.json[name];
-    if (values !== undefined) {
-      fields.check(
-        values.includes(value),
-        `"${name}" ${JSON.stringify(value)} is not implemented; only ${values.map((v) => JSON.stringify(v)).join(', ')} is`,
-      );
-    } else if (!carried.has(name) && !allowed.has(name)) unknown.push(`"${name}"`);
-  }
-  fields.check(
-    unknown.length === 0,
-    `unknown field ${unknown.join(', ')}; let it pass by name with allowUnknown if it does not change the model`,
-  );
-  if (fields.problems.length > 0) throw new ConfigError(`config.json: ${fields.problems.join('; ')}`);
+  for (const [name, values] of Object.entries(implemented)) fields.oneOf(name, values);
+  fields.pass(carried);
   return config;
+}
+
+/** Scales that differ from what the width gives: retrofits leave the embedding as it is and keep the deviation of Huginn's state. */
+function initValues(fields: Fields, width: number): Pick<RecurrentConfig, 'embeddingScale' | 'stateStd'> {
+  const values = fields.nested('init_values');
+  if (values === undefined) return {};
+  const scale = values.amount('embed_scale', Math.sqrt(width));
+  const std = values.amount('std', Math.sqrt(2 / (5 * width)));
+  fields.problems.push(...values.problems.map((problem) => `"init_values": ${problem}`));
+  // The file's numbers are rounded; those that the width gives are left to the width.
+  const differs = (value: number, usual: number) => Math.abs(value - usual) > 1e-6 * usual;
+  return {
+    ...(differs(scale, Math.sqrt(width)) ? { embeddingScale: scale } : {}),
+    ...(differs(std * scale, Math.sqrt(2 / 5)) ? { stateStd: std * scale } : {}),
+  };
 }
 
 /** Throws OptionError unless the depth is a whole number from 1 to 65536. */

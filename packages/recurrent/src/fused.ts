@@ -27,8 +27,8 @@ export function fusedBlocks(
     const bias = attn.qk_bias === undefined ? undefined : reshape(attn.qk_bias, [heads + kvHeads, D]);
     const mixed = attend({ ...call, layer }, qkv, { heads, table: model.rope, bias });
     const attended = linear(attn.proj, reshape(mixed, [...x.shape.slice(0, -1), heads * D]));
-    const [y, h] = addRmsNorm(x, attended, [norm_2.weight, norm_3.weight], { eps });
-    open = { y, m: linear(mlp.proj, gatedMatmul(h, mlp.fc.weight)), norm: norm_4.weight };
+    const [y, h] = addRmsNorm(x, attended, [norm_2.weight, norm_3!.weight], { eps });
+    open = { y, m: linear(mlp.proj, gatedMatmul(h, mlp.fc.weight)), norm: norm_4!.weight };
   });
   return open === undefined ? x : addRmsNorm(open.y, open.m, [open.norm], { eps })[0];
 }

@@ -1,8 +1,14 @@
+export { selfAttention } from './blocks/attention.js';
+export { llamaBlock } from './blocks/llama.js';
+export { olmo2Block } from './blocks/olmo2.js';
+export { ouroBlock } from './blocks/ouro.js';
+export { sandwichBlock } from './blocks/sandwich.js';
 export { ConfigError, checkRecurrences, headDim, type ParseConfigOptions, parseRecurrentConfig, type RecurrentConfig } from './config.js';
+export { familyOf, llama, type ModelFamily, olmo2, ouro, sandwich } from './family.js';
 export { beginPass, type ForwardOptions, forward, latentStates } from './forward.js';
 export { initParams } from './init.js';
 export { type LoadModelOptions, loadRecurrentModel } from './load.js';
-export { concatInjection, type InitialState, RecurrentModel, type RecurrentParts, sandwichBlock, selfAttention } from './model.js';
+export { concatInjection, finalNorm, type InitialState, RecurrentModel, type RecurrentParts, unchanged } from './model.js';
 export {
   type BlockParams,
   type LoadParamsOptions,
@@ -11,8 +17,11 @@ export {
   parameterShapes,
   paramsFromNames,
   type RecurrentParams,
+  type StoredPart,
+  storedParts,
   type TensorSource,
 } from './params.js';
+export type { RopeScaling } from './rope-scaling.js';
 export {
   type BatchLayout,
   ignoreTarget,

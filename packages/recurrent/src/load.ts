@@ -1,5 +1,6 @@
 import { type Device, UnrollError } from '@unroll/tensor';
 import { type ParseConfigOptions, parseRecurrentConfig } from './config.js';
+import { familyOf } from './family.js';
 import { RecurrentModel } from './model.js';
 import { type LoadParamsOptions, loadParams, type TensorSource } from './params.js';
 
@@ -11,10 +12,14 @@ export interface LoadModelOptions extends LoadParamsOptions, ParseConfigOptions 
   readonly weights: TensorSource;
 }
 
-/** A model from a checkpoint in the public layout. Throws ConfigError or ParamsError, with nothing left on the device. */
+/**
+ * A model from a checkpoint in the public layout of Huginn, of a retrofit, or of Ouro; the family is told by the tensors' names. Throws ConfigError or
+ * ParamsError, with nothing left on the device.
+ */
 export async function loadRecurrentModel(options: LoadModelOptions): Promise<RecurrentModel> {
   const { device, weights } = options;
   if (device === undefined || weights === undefined) throw new UnrollError('loadRecurrentModel: needs device, config and weights');
-  const config = parseRecurrentConfig(options.config, options);
-  return new RecurrentModel(device, config, await loadParams(device, config, weights, options));
+  const family = options.family ?? familyOf(weights.entries.keys());
+  const config = { ...family.defaults, ...parseRecurrentConfig(options.config, options) };
+  return new RecurrentModel(device, config, await loadParams(device, config, weights, { ...options, family }), family.parts);
 }

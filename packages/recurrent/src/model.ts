@@ -1,17 +1,6 @@
-import {
-  type CacheUse,
-  embedding,
-  gatedMlp,
-  KVCache,
-  type KVPolicy,
-  type LayerCall,
-  linear,
-  type Pass,
-  type RecordedOwner,
-} from '@unroll/nn';
+import { type CacheUse, embedding, KVCache, type KVPolicy, type LayerCall, linear, type Pass, type RecordedOwner } from '@unroll/nn';
 import {
   add,
-  attention,
   concatMatmul,
   type Device,
   disposeTree,
@@ -21,18 +10,18 @@ import {
   refuseUnknownOptions,
   reshape,
   rmsNorm,
-  rope,
   ropeTable,
   ShapeError,
   showShape,
   slice,
-  split,
   type Tensor,
   tidy,
 } from '@unroll/tensor';
+import { sandwichBlock } from './blocks/sandwich.js';
 import { headDim, type RecurrentConfig } from './config.js';
 import { fusedBlocks } from './fused.js';
 import type { BlockParams, RecurrentParams } from './params.js';
+import { scaledFrequency } from './rope-scaling.js';
 
 // The recurrent-depth model of Geiping et al. 2025 (arXiv 2502.05171) as its public checkpoint runs it:
 //   e      = prelude(wte[tokens] * sqrt(C))
@@ -44,14 +33,19 @@ import type { BlockParams, RecurrentParams } from './params.js';
 /** Where the initial state comes from: drawn by seed (one, or one for each sequence) and scaled, 0 giving zeros; or given, (B, T, C). */
 export type InitialState = { readonly seed?: number | readonly number[]; readonly scale?: number } | Tensor;
 
-/** The parts of a model that a variant may replace. */
+/** The parts of a model that a variant may replace: functions on (B, T, C). */
 export interface RecurrentParts {
-  /** How a step sees the input: state and e (B, T, C) -> (B, T, C). */
-  readonly inject: (model: RecurrentModel, state: Tensor, e: Tensor) => Tensor;
+  /** How a step sees the input. `loop` counts from 0, one for all sequences or one for each. */
+  readonly inject: (model: RecurrentModel, state: Tensor, e: Tensor, loop: number | readonly number[]) => Tensor;
   readonly block: (model: RecurrentModel, params: BlockParams, x: Tensor, call: LayerCall, pass: Pass) => Tensor;
+  /** What a step does behind its last block; nothing in Huginn. */
+  readonly endLoop: (model: RecurrentModel, x: Tensor) => Tensor;
+  /** What becomes of the last state before the coda, and of the coda's output before the head; ln_f both times in Huginn. */
+  readonly enterCoda: (model: RecurrentModel, state: Tensor) => Tensor;
+  readonly enterHead: (model: RecurrentModel, x: Tensor) => Tensor;
   /**
    * Whether decoding may record a step once and replay it for every loop and token (see `RecordedRuns` of @unroll/nn): the parts then must
-   * not depend on `call.loop`, `pass.positions` or other values of the host that change. True for the parts given here, false where one is
+   * not depend on `loop`, `pass.positions` or other values of the host that change. True for the parts given here, false where one is
    * replaced, unless said otherwise.
    */
   readonly recordable: boolean;
@@ -59,30 +53,27 @@ export interface RecurrentParts {
 
 /** adapter([s ; e]), the state first. */
 export function concatInjection(model: RecurrentModel, state: Tensor, e: Tensor): Tensor {
-  return concatMatmul(state, e, model.params.transformer.adapter.weight);
+  const { adapter } = model.params.transformer;
+  if (adapter === undefined) throw new OptionError('concatInjection: the model has no transformer.adapter.weight; give another `inject`');
+  return concatMatmul(state, e, adapter.weight);
 }
 
-/** Causal self-attention of x (B, T, C) over what the pass may read, with q and k biases and rotary positions. */
-export function selfAttention(model: RecurrentModel, params: BlockParams['attn'], x: Tensor, call: LayerCall, pass: Pass): Tensor {
-  const { heads: H, kvHeads: Hk } = model.config;
-  const D = headDim(model.config);
-  const [B, T] = [pass.batch, pass.length];
-  // Queries and keys lie side by side and are treated alike: together they take half the calls.
-  const [qk0, v0] = split(linear(params.Wqkv, x), -1, [(H + Hk) * D, Hk * D]) as [Tensor, Tensor];
-  const byHead = reshape(qk0, [B, T, H + Hk, D]);
-  const biased = params.qk_bias === undefined ? byHead : add(byHead, reshape(params.qk_bias, [H + Hk, D]));
-  const [q, k] = split(rope(biased, model.rope, pass.positionTensor, { layout: 'interleaved' }), 2, [H, Hk]) as [Tensor, Tensor];
-  const keys = pass.keys(call, k, reshape(v0, [B, T, Hk, D]));
-  const mixed = attention(q, keys.k, keys.v, keys.keyRows, keys.visible);
-  return linear(params.proj, reshape(mixed, [B, T, H * D]));
+/** ln_f. */
+export function finalNorm(model: RecurrentModel, x: Tensor): Tensor {
+  return rmsNorm(x, model.params.transformer.ln_f.weight, { eps: model.config.normEps });
 }
 
-/** The sandwich block: the norms behind attention and MLP sit on the residual sum. */
-export function sandwichBlock(model: RecurrentModel, params: BlockParams, x: Tensor, call: LayerCall, pass: Pass): Tensor {
-  const norm = (weights: { weight: Tensor }, input: Tensor) => rmsNorm(input, weights.weight, { eps: model.config.normEps });
-  const y = norm(params.norm_2, add(x, selfAttention(model, params.attn, norm(params.norm_1, x), call, pass)));
-  return norm(params.norm_4, add(y, gatedMlp(params.mlp, norm(params.norm_3, y))));
-}
+/** Nothing. */
+export const unchanged = (_: RecurrentModel, x: Tensor): Tensor => x;
+
+const huginnParts: RecurrentParts = {
+  inject: concatInjection,
+  block: sandwichBlock,
+  endLoop: unchanged,
+  enterCoda: finalNorm,
+  enterHead: finalNorm,
+  recordable: true,
+};
 
 /**
  * A model: its parameters on a device, and the four functions that every decoding strategy is made of. It owns the parameters (disposed
@@ -98,16 +89,19 @@ export class RecurrentModel {
   readonly #recorded: RecordedOwner;
 
   constructor(device: Device, config: RecurrentConfig, params: RecurrentParams, parts: Partial<RecurrentParts> = {}) {
-    refuseUnknownOptions('RecurrentModel', parts, ['inject', 'block', 'recordable']);
+    refuseUnknownOptions('RecurrentModel', parts, Object.keys(huginnParts));
     this.device = device;
     this.config = config;
     this.params = params;
-    const recordable = parts.inject === undefined && parts.block === undefined;
-    this.parts = { inject: concatInjection, block: sandwichBlock, recordable, ...parts };
+    this.parts = { ...huginnParts, recordable: Object.keys(parts).length === 0, ...parts };
     this.#recorded = { attends: this.parts.block === sandwichBlock };
-    const { contextLength, ropeBase } = config;
+    const { contextLength, ropeBase, ropeScaling } = config;
     const D = headDim(config);
-    this.rope = device.tensor(ropeTable(contextLength, D, ropeBase), [contextLength, D / 2, 2], { memory: 'weights' });
+    const table =
+      ropeScaling === undefined
+        ? ropeTable(contextLength, D, ropeBase)
+        : ropeTable(contextLength, D, ropeBase, (frequency) => scaledFrequency(ropeScaling, frequency));
+    this.rope = device.tensor(table, [contextLength, D / 2, 2], { memory: 'weights' });
   }
 
   get vocabularySize(): number {
@@ -143,14 +137,15 @@ export class RecurrentModel {
     const run = (pass: Pass, tokens: Tensor) =>
       tidy(this.device, () => {
         const { wte, prelude } = this.params.transformer;
-        return this.#blocks(prelude, embedding(wte, tokens, Math.sqrt(this.config.width)), { part: 'prelude', loop: 0 }, pass);
+        const scale = this.config.embeddingScale ?? Math.sqrt(this.config.width);
+        return this.#blocks(prelude, embedding(wte, tokens, scale), { part: 'prelude', loop: 0 }, pass);
       });
     return this.#runs(pass)?.run(this.#recorded, 'prelude', [tokens], run) ?? run(pass, tokens);
   }
 
   /**
    * s_0 (B, T, C): a normal of variance 2/5 cut at 3 standard deviations ("like-init": variance 2/(5C), times the embedding's sqrt(C)),
-   * drawn by (seed, position, channel), so that neither chunks nor batches change it.
+   * or of the configuration's `stateStd`, drawn by (seed, position, channel), so that neither chunks nor batches change it.
    */
   initialState(pass: Pass, from: InitialState = {}): Tensor {
     const { width: C } = this.config;
@@ -166,7 +161,8 @@ export class RecurrentModel {
     if (seeds.length !== pass.batch)
       throw new OptionError(`initialState: ${seeds.length} seeds for a batch of ${pass.batch}; give one, or one for each sequence`);
     const words = seeds.map((one) => randomKey(one, 'state'));
-    if (scale === 0) return this.device.zeros(shape);
+    const std = (this.config.stateStd ?? Math.sqrt(2 / 5)) * scale;
+    if (std === 0) return this.device.zeros(shape);
     return tidy(this.device, () => {
       const keys = new Int32Array(pass.batch * pass.length * 2);
       for (let i = 0; i < keys.length; i++) keys[i] = words[Math.floor(i / (2 * pass.length))]![i % 2]!;
@@ -174,7 +170,7 @@ export class RecurrentModel {
       return randomRows(keyTensor, pass.positionTensor, {
         distribution: 'truncatedNormal',
         width: C,
-        std: Math.sqrt(2 / 5) * scale,
+        std,
         bound: 3,
       });
     });
@@ -205,9 +201,10 @@ export class RecurrentModel {
   }
 
   #step(e: Tensor, state: Tensor, loop: number | readonly number[], pass: Pass): Tensor {
-    return tidy(this.device, () =>
-      this.#blocks(this.params.transformer.core_block, this.parts.inject(this, state, e), { part: 'core', loop }, pass),
-    );
+    return tidy(this.device, () => {
+      const injected = this.parts.inject(this, state, e, loop);
+      return this.parts.endLoop(this, this.#blocks(this.params.transformer.core_block, injected, { part: 'core', loop }, pass));
+    });
   }
 
   /** The blocks of a part, one after the other. */
@@ -220,9 +217,17 @@ export class RecurrentModel {
     return this.parts.recordable ? pass.runs : undefined;
   }
 
-  /** ln_f(s_r) (B, T, C): what enters the coda. */
+  /** What enters the coda (B, T, C): ln_f(s_r), unless the parts say otherwise. */
   normState(state: Tensor): Tensor {
-    return rmsNorm(state, this.params.transformer.ln_f.weight, { eps: this.config.normEps });
+    const entering = tidy(this.device, () => this.parts.enterCoda(this, state));
+    return entering === state ? reshape(state, state.shape) : entering;
+  }
+
+  /** Logits (B, T, 1) of stopping at a state, for models that were trained with an exit gate (Ouro). Throws OptionError for others. */
+  exitLogits(state: Tensor): Tensor {
+    const gate = this.params.transformer.exit_gate;
+    if (gate === undefined) throw new OptionError('exitLogits: the model has no exit gate; use an exit rule that reads states or logits');
+    return tidy(this.device, () => add(linear(gate, state), gate.bias));
   }
 
   /** Logits of s_r: (B, T, V), or (B, 1, V) of the last position alone. The coda runs over all positions, whose keys later tokens read. */
@@ -231,9 +236,9 @@ export class RecurrentModel {
     const run = (pass: Pass, state: Tensor) =>
       tidy(this.device, () => {
         const { coda, wte } = this.params.transformer;
-        const x = this.#blocks(coda, this.normState(state), { part: 'coda', loop: 0 }, pass);
+        const x = this.#blocks(coda, this.parts.enterCoda(this, state), { part: 'coda', loop: 0 }, pass);
         const read = options.positions === 'last' && pass.length > 1 ? slice(x, 1, pass.length - 1, pass.length) : x;
-        return linear(this.params.lm_head ?? wte, this.normState(read));
+        return linear(this.params.lm_head ?? wte, this.parts.enterHead(this, read));
       });
     return (this.#runs(pass)?.run(this.#recorded, 'coda', [state], run) ?? run(pass, state)) as Tensor<'f32'>;
   }

@@ -12,18 +12,18 @@ export interface PlainConfig {
 }
 
 export type Weights = ReadonlyMap<string, Float32Array>;
-type Rows = number[][];
+export type Rows = number[][];
 
-const matmul = (x: Rows, weight: Float32Array, out: number): Rows =>
+export const matmul = (x: Rows, weight: Float32Array, out: number): Rows =>
   x.map((row) => Array.from({ length: out }, (_, n) => row.reduce((sum, value, k) => sum + value * weight[n * row.length + k]!, 0)));
 
-const norm = (x: Rows, weight: Float32Array, eps: number): Rows =>
+export const norm = (x: Rows, weight: Float32Array, eps: number): Rows =>
   x.map((row) => {
     const scale = 1 / Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / row.length + eps);
     return row.map((v, c) => v * scale * weight[c]!);
   });
 
-const plus = (a: Rows, b: Rows): Rows => a.map((row, i) => row.map((v, j) => v + b[i]![j]!));
+export const plus = (a: Rows, b: Rows): Rows => a.map((row, i) => row.map((v, j) => v + b[i]![j]!));
 
 function rotate(head: number[], position: number, base: number): number[] {
   const out = [...head];
@@ -61,7 +61,7 @@ function attention(x: Rows, name: string, w: Weights, { C, H, Hk, ropeBase }: Pl
   return matmul(mixed, w.get(`${name}.proj.weight`)!, C);
 }
 
-function mlp(x: Rows, name: string, w: Weights, { C, I }: PlainConfig): Rows {
+export function mlp(x: Rows, name: string, w: Weights, { C, I }: PlainConfig): Rows {
   const both = matmul(x, w.get(`${name}.fc.weight`)!, 2 * I);
   const gated = both.map((row) => Array.from({ length: I }, (_, i) => (row[i]! / (1 + Math.exp(-row[i]!))) * row[I + i]!));
   return matmul(gated, w.get(`${name}.proj.weight`)!, C);

@@ -34,7 +34,7 @@ describe('trainingLoss', () => {
     const grads = grad(() => trainingLoss(model, batch, { n: 0, k: 3 }), model.params);
     const { adapter, wte } = model.params.transformer;
     for (const [param, slope] of [
-      [adapter.weight, grads.transformer.adapter.weight],
+      [adapter!.weight, grads.transformer.adapter!.weight],
       [wte.weight, grads.transformer.wte.weight],
     ] as const) {
       const values = device.readSync(param) as Float32Array;

@@ -124,7 +124,7 @@ describe('a run', () => {
 
   it('stops, with the weights as they were, when its numbers are no numbers any more', async () => {
     const trainer = new Trainer(device, config);
-    const { weight } = trainer.model.params.transformer.adapter;
+    const { weight } = trainer.model.params.transformer.adapter!;
     device.write(weight, Float32Array.of(Number.NaN));
     const before = weightsOf(trainer);
     await expect(trainer.train()).rejects.toThrow(DivergedError);

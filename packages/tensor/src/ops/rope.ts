@@ -125,15 +125,16 @@ export function rope(x: Tensor, table: Tensor, positions: Tensor, options: RopeO
 
 /**
  * cos and sin of position * base^(-2i/D) as (P, D/2, 2), for P positions. Frequencies and angles are rounded to f32, as the models
- * were trained with: float64 angles differ by up to 2e-4 near position 4000. Throws ShapeError for an odd D, OptionError for a bad base.
+ * were trained with: float64 angles differ by up to 2e-4 near position 4000. `rescale` changes each frequency, as models with a stretched
+ * context do. Throws ShapeError for an odd D, OptionError for a bad base.
  */
-export function ropeTable(positions: number, D: number, base: number): Float32Array {
+export function ropeTable(positions: number, D: number, base: number, rescale: (frequency: number) => number = (f) => f): Float32Array {
   checkShape('ropeTable', [positions, D]);
   if (D % 2 !== 0) throw new ShapeError(`ropeTable: D must be even; got ${D}`);
   if (!(Number.isFinite(base) && base > 0)) throw new OptionError(`ropeTable: base must be a positive number; got ${base}`);
   const table = new Float32Array(positions * D);
   for (let i = 0; i < D / 2; i++) {
-    const frequency = Math.fround(1 / Math.fround(base ** Math.fround((2 * i) / D)));
+    const frequency = rescale(Math.fround(1 / Math.fround(base ** Math.fround((2 * i) / D))));
     for (let p = 0; p < positions; p++) {
       const angle = Math.fround(p * frequency);
       table[p * D + 2 * i] = Math.cos(angle);
