@@ -1,8 +1,9 @@
-import { allocateHost, bytesPerValue, type DType, type HostData, type StorageDType, storageByteSize } from './dtype.js';
+import { allocateHost, checkDType, type DType, type HostData, isQuantized, isWeightFormat, type StorageDType, storageByteSize, type WeightFormat } from './dtype.js';
 import { DisposedError, DTypeError, OptionError, RangeOpError, refuseUnknownOptions, ShapeError, UnrollError } from './errors.js';
 import type { OpDef } from './op.js';
 import type { KernelTime } from './profile.js';
 import type { Program } from './program.js';
+import { blockRows, checkParts, dequantizeRows, quantizeRows, rowRange, tensorBytes, weightParts, widen } from './quant.js';
 import { ScopeStack } from './scope.js';
 import { checkShape, type Shape, showShape, sizeOf } from './shape.js';
 import type { Tape } from './tape.js';
@@ -20,11 +21,21 @@ export interface MemoryReport {
 }
 
 export interface TensorOptions<T extends DType = DType> {
-  /** f32 unless the data is an Int32Array. */
+  /** f32 unless the data is an Int32Array; a weight format keeps the values in it, rounded. */
   readonly dtype?: T;
   /** Whose the memory is; scratch, which scopes free, unless said otherwise. */
   readonly memory?: MemoryKind;
 }
+
+export interface FromBytesOptions {
+  /** Whose the memory is; scratch, which scopes free, unless said otherwise. */
+  readonly memory?: MemoryKind;
+  /** What the values become: f32 for stored f16 and bf16 unless a weight format is asked for. */
+  readonly as?: 'f32' | WeightFormat;
+}
+
+// A matrix is quantised on the host in pieces of about this many values.
+const pieceValues = 1 << 20;
 
 const memoryKinds: readonly MemoryKind[] = ['weights', 'kv', 'scratch'];
 
@@ -53,7 +64,10 @@ export abstract class Device {
     this.upload(storage, allocateHost(dtype, size), 0);
   }
   protected abstract uploadStored(storage: Storage, bytes: Uint8Array, dtype: StorageDType, size: number): void;
+  /** Bytes of a weight format, as they lie in memory. */
+  protected abstract uploadBytes(storage: Storage, bytes: Uint8Array, offset: number): void;
   protected abstract download(tensor: Tensor): Promise<HostData>;
+  protected abstract downloadBytes(tensor: Tensor): Promise<Uint8Array>;
   protected abstract destroy(): void;
   /**
    * Records the operations that `f` runs, without running them. `f` may make tensors, from host values too, and use tensors from outside;
@@ -89,6 +103,7 @@ export abstract class Device {
     const matching = typed !== undefined && (dtype === 'i32') === typed instanceof Int32Array;
     const host = matching ? typed : hostCopy(dtype, data);
     const tensor = this.empty([...shape], dtype, options?.memory);
+    if (isWeightFormat(dtype)) return this.#filled(tensor, () => this.#writeValues(tensor, dtype, host as Float32Array, 0));
     this.upload(tensor.storage, host, 0);
     return tensor;
   }
@@ -99,25 +114,78 @@ export abstract class Device {
     checkShape('device.zeros', shape);
     const dtype = (options?.dtype ?? 'f32') as T;
     const tensor = this.empty([...shape], dtype, options?.memory);
-    this.zero(tensor.storage, dtype, sizeOf(shape));
+    if (isWeightFormat(dtype)) this.zero(tensor.storage, 'f32', tensor.storage.bytes / 4);
+    else this.zero(tensor.storage, dtype, sizeOf(shape));
     return tensor;
   }
 
   /**
-   * A tensor from little-endian stored bytes; f16 and bf16 become f32 on the way, exactly. Throws ShapeError when the length does not fit,
-   * DTypeError for another dtype, OutOfMemoryError, OptionError.
+   * A tensor from little-endian stored bytes. Stored f16 and bf16 become f32, exactly; `as` keeps or rounds them in a weight format
+   * instead. q8 and q4 come as their two parts (`weightParts`) and stay what they are. Throws ShapeError when the length does not fit,
+   * DTypeError, RangeOpError for values that the format cannot hold, OutOfMemoryError, OptionError.
    */
-  fromBytes(bytes: Uint8Array, dtype: StorageDType, shape: Shape, options?: { readonly memory?: MemoryKind }): Tensor {
-    checkOptions('device.fromBytes', options, ['memory']);
+  fromBytes(bytes: Uint8Array | readonly Uint8Array[], dtype: StorageDType, shape: Shape, options?: FromBytesOptions): Tensor {
+    refuseUnknownOptions('device.fromBytes', options, ['memory', 'as']);
+    checkOptions('device.fromBytes', { dtype, ...(options?.memory === undefined ? {} : { memory: options.memory }) });
     checkShape('device.fromBytes', shape);
+    const kept = options?.as ?? (isQuantized(dtype) ? dtype : dtype === 'i32' ? 'i32' : 'f32');
+    checkDType('device.fromBytes', kept);
+    const parts = bytes instanceof Uint8Array ? [bytes] : bytes;
+    if (isQuantized(dtype) || dtype === 'i32' ? kept !== dtype : false) {
+      throw new DTypeError(`device.fromBytes: stored ${dtype} stays ${dtype}; it cannot become ${kept}`);
+    }
+    if (isQuantized(dtype)) {
+      checkParts(dtype, shape, parts);
+      const tensor = this.empty([...shape], dtype, options?.memory);
+      for (const [i, { offset }] of weightParts(dtype, shape).entries()) this.uploadBytes(tensor.storage, parts[i]!, offset);
+      return tensor;
+    }
     const size = sizeOf(shape);
     const expected = size * storageByteSize(dtype);
-    if (bytes.byteLength !== expected) {
-      throw new ShapeError(`device.fromBytes: ${dtype}${showShape(shape)} needs ${expected} bytes; got ${bytes.byteLength}`);
+    const [only] = parts;
+    if (parts.length !== 1 || only!.byteLength !== expected) {
+      const got = parts.map(({ byteLength }) => byteLength).join(' and ');
+      throw new ShapeError(`device.fromBytes: ${dtype}${showShape(shape)} needs ${expected} bytes; got ${got}`);
     }
-    const tensor = this.empty([...shape], dtype === 'i32' ? 'i32' : 'f32', options?.memory);
-    this.uploadStored(tensor.storage, bytes, dtype, size);
+    const tensor = this.empty([...shape], kept, options?.memory);
+    if (!isWeightFormat(kept)) this.uploadStored(tensor.storage, only!, dtype, size);
+    else this.#filled(tensor, () => this.writeRows(tensor, only!, dtype as 'f32' | 'f16' | 'bf16', 0));
     return tensor;
+  }
+
+  /**
+   * Overwrites the rows of a weight from row `first` on by little-endian stored values, rounded to its format: a large matrix is loaded
+   * in pieces, without a second copy of it. For q8 and q4, pieces are whole blocks of 8 rows, but for the last. Throws ShapeError where
+   * they do not fit, DTypeError unless the tensor is in a weight format, RangeOpError for values that the format cannot hold.
+   */
+  writeRows(tensor: Tensor, bytes: Uint8Array, dtype: 'f32' | 'f16' | 'bf16', first: number): void {
+    this.#own('device.writeRows', tensor);
+    const format = tensor.dtype;
+    if (!isWeightFormat(format)) throw new DTypeError(`device.writeRows: takes a weight in f16, bf16, q8 or q4; got ${format}; use device.write`);
+    const [N, K] = matrix(tensor.shape);
+    const rows = K === 0 ? 0 : bytes.byteLength / storageByteSize(dtype) / K;
+    const whole = !isQuantized(format) || (first % blockRows === 0 && (rows % blockRows === 0 || first + rows === N));
+    if (!Number.isInteger(rows) || !Number.isInteger(first) || first < 0 || first + rows > N || !whole) {
+      throw new ShapeError(
+        `device.writeRows: ${bytes.byteLength} bytes of ${dtype} from row ${first} on are not ${isQuantized(format) ? 'whole blocks of 8 ' : ''}rows of ${format}${showShape(tensor.shape)}`,
+      );
+    }
+    const rowBytes = K * storageByteSize(dtype);
+    const step = Math.max(1, Math.floor(pieceValues / Math.max(1, K) / blockRows)) * blockRows;
+    for (let row = 0; row < rows; row += step) {
+      const piece = bytes.subarray(row * rowBytes, Math.min(rows, row + step) * rowBytes);
+      if (dtype === format) {
+        checkParts(format, [piece.byteLength / rowBytes, K], [piece]);
+        this.uploadBytes(tensor.storage, piece, rowRange(format, tensor.shape, first + row, 0)[0]!.offset);
+      } else this.#writeValues(tensor, format, widen(piece, dtype), first + row);
+    }
+  }
+
+  /** A copy of the bytes that a weight in a weight format takes; `weightParts` says which part lies where. */
+  async readBytes(tensor: Tensor): Promise<Uint8Array> {
+    this.#own('device.readBytes', tensor);
+    if (!isWeightFormat(tensor.dtype)) throw new DTypeError(`device.readBytes: reads weight formats; got ${tensor.dtype}; use tensor.data()`);
+    return this.downloadBytes(tensor);
   }
 
   /**
@@ -126,6 +194,7 @@ export abstract class Device {
    */
   write(tensor: Tensor, data: HostData, offset = 0): void {
     this.#own('device.write', tensor);
+    if (isWeightFormat(tensor.dtype)) throw new DTypeError(`device.write: ${tensor.dtype} weights are written by rows; use device.writeRows`);
     this.tape?.guard('device.write', tensor, [tensor]);
     if (!Number.isInteger(offset) || offset < 0 || offset + data.length > tensor.size) {
       throw new ShapeError(`device.write: ${data.length} values at ${offset} do not fit in ${showShape(tensor.shape)}`);
@@ -141,7 +210,7 @@ export abstract class Device {
   /** @internal A tensor whose values are not set yet. */
   empty<T extends DType>(shape: Shape, dtype: T, memory: MemoryKind = 'scratch'): Tensor<T> {
     if (this.#disposed) throw new DisposedError(`the ${this.kind} device was used after its dispose(); create another`);
-    const bytes = sizeOf(shape) * bytesPerValue;
+    const bytes = tensorBytes(dtype, shape);
     const storage: Storage = { handle: this.allocate(bytes), bytes, memory, refs: 0 };
     this.#buffers++;
     this.#live[memory] += bytes;
@@ -169,7 +238,11 @@ export abstract class Device {
   /** What `tensor.data()` calls: a copy of the values, once they are there. */
   async read(tensor: Tensor): Promise<HostData> {
     this.#own('device.read', tensor);
-    return this.download(tensor);
+    const { dtype, shape } = tensor;
+    if (!isWeightFormat(dtype)) return this.download(tensor);
+    const bytes = await this.downloadBytes(tensor);
+    const parts = weightParts(dtype, shape).map((part) => bytes.subarray(part.offset, part.offset + part.bytes));
+    return dequantizeRows(dtype, parts, ...matrix(shape));
   }
 
   /** What lives on the device now; all zero after `dispose()`, but for the peak. */
@@ -195,6 +268,28 @@ export abstract class Device {
     this.dispose();
   }
 
+  #writeValues(tensor: Tensor, format: WeightFormat, values: Float32Array, first: number): void {
+    const [, K] = matrix(tensor.shape);
+    const step = Math.max(1, Math.floor(pieceValues / Math.max(1, K) / blockRows)) * blockRows;
+    for (let row = 0; row * K < values.length; row += step) {
+      const piece = values.subarray(row * K, (row + step) * K);
+      const parts = quantizeRows(format, piece, K, first + row);
+      const ranges = rowRange(format, tensor.shape, first + row, piece.length / K);
+      for (const [i, { offset }] of ranges.entries()) this.uploadBytes(tensor.storage, parts[i]!, offset);
+    }
+  }
+
+  /** Runs `fill`; a tensor that could not be filled does not stay. */
+  #filled<T extends Tensor>(tensor: T, fill: () => void): T {
+    try {
+      fill();
+      return tensor;
+    } catch (error) {
+      tensor.dispose();
+      throw error;
+    }
+  }
+
   #own(who: string, tensor: Tensor): void {
     if (tensor.device !== this) throw new UnrollError(`${who}: the tensor lives on another device; use the one in tensor.device`);
   }
@@ -204,10 +299,15 @@ export abstract class Device {
   }
 }
 
-function checkOptions(who: string, options: TensorOptions | undefined, known: readonly string[] = ['dtype', 'memory']): void {
-  refuseUnknownOptions(who, options, known);
+/** Rows and columns of a weight: the first axis, and all others. */
+function matrix(shape: Shape): [number, number] {
+  return [shape[0] ?? 1, sizeOf(shape.slice(1))];
+}
+
+function checkOptions(who: string, options: TensorOptions | undefined): void {
+  refuseUnknownOptions(who, options, ['dtype', 'memory']);
   const { dtype = 'f32', memory = 'scratch' } = options ?? {};
-  if (dtype !== 'f32' && dtype !== 'i32') throw new DTypeError(`${who}: dtype must be f32 or i32; got ${dtype}`);
+  checkDType(who, dtype);
   if (!memoryKinds.includes(memory)) throw new OptionError(`${who}: memory must be one of ${memoryKinds.join(', ')}; got ${memory}`);
 }
 

@@ -1,6 +1,6 @@
 import type { CpuContext } from './cpu/context.js';
 import type { Device } from './device.js';
-import type { DType, HostData } from './dtype.js';
+import { type DType, type HostData, isWeightFormat } from './dtype.js';
 import { DisposedError, DTypeError, UnrollError } from './errors.js';
 import type { Vjp } from './gradient.js';
 import type { Samples } from './sample.js';
@@ -14,7 +14,7 @@ export interface Spec {
   readonly dtype: DType;
 }
 
-/** An operand of a reference: plain host memory. */
+/** An operand of a reference: plain host memory. Of a weight format, the values that are stored. */
 export interface HostOperand extends Spec {
   readonly data: HostData;
 }
@@ -40,6 +40,8 @@ export interface OpDef<A> {
   readonly samples: Samples<A>;
   /** Indices of the inputs that are overwritten. */
   readonly mutates?: readonly number[];
+  /** Index of an input that must be in a weight format; all others refuse weight formats. */
+  readonly weight?: number;
 }
 
 /** An operation whose attributes are its own affair. */
@@ -63,6 +65,9 @@ export function apply<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?:
       );
     }
   });
+  inputs.forEach((input, i) => {
+    if (isWeightFormat(input.dtype) && i !== op.weight) throw storedRefusal(op.name, i, input);
+  });
   const specs = op.infer(inputs, attrs);
   if (device === undefined) throw new UnrollError(`${op.name}: no input says which device to run on`);
   if (device.disposed) throw new DisposedError(`${op.name}: the ${device.kind} device was disposed; create another`);
@@ -77,6 +82,12 @@ export function apply<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?:
     throw error;
   }
   return outputs;
+}
+
+export function storedRefusal(who: string, input: number, { dtype, shape }: Spec): DTypeError {
+  return new DTypeError(
+    `${who}: input ${input} is ${dtype}${showShape(shape)}, a format that only matmul (as b, with transposeB) and gatherRows (as table) read; load this weight as f32`,
+  );
 }
 
 /** `apply` for operations with one output. */

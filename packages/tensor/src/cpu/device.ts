@@ -1,6 +1,6 @@
 import { Device } from '../device.js';
-import { bytesPerValue, type DType, type HostData, type StorageDType, type TypedArrayOf } from '../dtype.js';
-import { DisposedError, OptionError, refuseUnknownOptions, UnrollError, UnsupportedError } from '../errors.js';
+import { bytesPerValue, type DType, type HostData, isWeightFormat, type StorageDType, type TypedArrayOf } from '../dtype.js';
+import { DisposedError, DTypeError, OptionError, refuseUnknownOptions, UnrollError, UnsupportedError } from '../errors.js';
 import type { OpDef } from '../op.js';
 import type { KernelTime } from '../profile.js';
 import type { Program } from '../program.js';
@@ -207,6 +207,7 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
     if (tensor.device !== this) throw new UnrollError('device.readSync: the tensor lives on another device; use the one in tensor.device');
     if (this.#recorder !== null)
       throw new UnrollError('record: values cannot be read while recording; return the tensor and read it after a replay');
+    if (isWeightFormat(tensor.dtype)) throw new DTypeError(`device.readSync: reads f32 and i32; got ${tensor.dtype}; use tensor.data()`);
     return this.#values(tensor.storage, tensor.dtype, tensor.size).slice() as TypedArrayOf<T>;
   }
 
@@ -242,6 +243,15 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
     new Uint8Array(this.linear.memory.buffer, from, bytes.byteLength).set(bytes);
     if (dtype === 'f16') f16ToF32(from, at, size);
     else if (dtype === 'bf16') bf16ToF32(from, at, size);
+  }
+
+  protected uploadBytes(storage: Storage, bytes: Uint8Array, offset: number): void {
+    this.#recorder?.fix(storage, bytes.byteLength === storage.bytes);
+    new Uint8Array(this.linear.memory.buffer, (storage.handle as number) + offset, bytes.byteLength).set(bytes);
+  }
+
+  protected async downloadBytes(tensor: Tensor): Promise<Uint8Array> {
+    return new Uint8Array(this.linear.memory.buffer, tensor.storage.handle as number, tensor.storage.bytes).slice();
   }
 
   protected async download(tensor: Tensor): Promise<HostData> {

@@ -1,4 +1,6 @@
+import { isWeightFormat } from '../dtype.js';
 import { DisposedError, ShapeError } from '../errors.js';
+import { storedRefusal } from '../op.js';
 import { checkShape, type Shape, showShape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 
@@ -6,6 +8,7 @@ import type { Tensor } from '../tensor.js';
 export function reshape<T extends Tensor>(x: T, shape: Shape): T {
   if (x.disposed)
     throw new DisposedError(`reshape: the tensor ${x.dtype}${showShape(x.shape)} was disposed; keep it out of the scope that freed it`);
+  if (isWeightFormat(x.dtype)) throw storedRefusal('reshape', 0, x);
   const open = shape.indexOf(-1);
   let dims = [...shape];
   if (open >= 0) {

@@ -1,6 +1,6 @@
 import { Device } from '../device.js';
-import { bytesPerValue, type DType, type HostData, type StorageDType } from '../dtype.js';
-import { DeviceLostError, DisposedError, GpuError, RangeOpError, UnrollError, UnsupportedError } from '../errors.js';
+import { bytesPerValue, type DType, type HostData, isQuantized, type StorageDType } from '../dtype.js';
+import { DeviceLostError, DisposedError, DTypeError, GpuError, RangeOpError, UnrollError, UnsupportedError } from '../errors.js';
 import type { OpDef } from '../op.js';
 import type { KernelTime } from '../profile.js';
 import { keep, tidy } from '../scope.js';
@@ -307,6 +307,7 @@ export class WebGPUDevice extends Device {
       uploadChunks(this.#encoder, to, 0, bytes);
       return;
     }
+    if (isQuantized(dtype)) throw new DTypeError(`webgpu device: ${dtype} is not widened while loading`);
     uploadHalves(this.#encoder, this.#pool, bytes, dtype, size, this.traits, (dispatch, from, offset, part) => {
       const pipeline = this.#pipelines.of(dispatch.kernel, () => `fromBytes ${dtype}`);
       const bindings = [
@@ -319,15 +320,37 @@ export class WebGPUDevice extends Device {
     });
   }
 
+  protected uploadBytes(storage: Storage, bytes: Uint8Array, offset: number): void {
+    this.#alive();
+    this.#bytesWritten += bytes.byteLength;
+    const to = this.#recorder?.constant(storage, bytes.byteLength === storage.bytes) ?? (storage.handle as PooledBuffer);
+    let whole = bytes;
+    if (bytes.byteLength % 4 !== 0) {
+      // Only the end of a tensor of halves is odd, and a buffer has room there.
+      whole = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
+      whole.set(bytes);
+    }
+    uploadChunks(this.#encoder, to, offset, whole);
+  }
+
+  protected async downloadBytes(tensor: Tensor): Promise<Uint8Array> {
+    const bytes = tensor.storage.bytes;
+    return new Uint8Array(await this.#read(tensor, Math.ceil(bytes / 4) * 4), 0, bytes);
+  }
+
   protected async download(tensor: Tensor): Promise<HostData> {
+    const { dtype, size } = tensor;
+    const data = await this.#read(tensor, size * bytesPerValue);
+    return dtype === 'i32' ? new Int32Array(data, 0, size) : new Float32Array(data, 0, size);
+  }
+
+  async #read(tensor: Tensor, bytes: number): Promise<ArrayBuffer> {
     this.#alive();
     if (this.#recorder !== null)
       throw new UnrollError('record: values cannot be read while recording; return the tensor and read it after a replay');
     const of = tensor.storage.handle as PooledBuffer;
     const { written } = of;
-    const { dtype, size, device } = tensor;
-    if (device !== this) throw new UnsupportedError('webgpu device: asked to read a tensor of another device');
-    const bytes = size * bytesPerValue;
+    if (tensor.device !== this) throw new UnsupportedError('webgpu device: asked to read a tensor of another device');
     const { bytes: data, site, value, place } = await this.#settled(this.#readback.read(of, bytes));
     if (of.invalid !== undefined) throw of.invalid;
     this.#failures.check(written);
@@ -338,7 +361,7 @@ export class WebGPUDevice extends Device {
       );
     }
     this.#bytesRead += bytes;
-    return dtype === 'i32' ? new Int32Array(data, 0, size) : new Float32Array(data, 0, size);
+    return data;
   }
 
   /** Waits for a read and for the errors of all that it rests on. */
