@@ -131,14 +131,23 @@ export function topK(x: usize, values: usize, indices: usize, rows: i32, n: i32,
   }
 }
 
-// Both run forward and read a value before they write one, so that src may be the upper half of dst.
+// Both run forward and read values before they write over them, so that src may be the upper half of dst.
 /** f16 bits to f32: exact, subnormals, infinities and NaN included. */
 export function f16ToF32(src: usize, dst: usize, n: i32): void {
-  for (let i = 0; i < n; i++) {
+  let i = 0;
+  for (; i + 4 <= n; i += 4) {
+    const h = v128.load_ext<u16>(src + ((<usize>i) << 1));
+    const m = v128.and(h, i32x4.splat(0x7fff));
+    // 2^112 moves the exponent bias from 15 to 127, and turns f16 subnormals into normal numbers on the way.
+    const usual = f32x4.mul(i32x4.shl(m, 13), f32x4.splat(reinterpret<f32>(0x77800000)));
+    const special = v128.and(i32x4.gt_s(m, i32x4.splat(0x7bff)), i32x4.splat(0x7f800000));
+    const sign = i32x4.shl(v128.andnot(h, i32x4.splat(0x7fff)), 16);
+    v128.store(dst + ((<usize>i) << 2), v128.or(v128.or(usual, special), sign));
+  }
+  for (; i < n; i++) {
     const h = <u32>load<u16>(src + ((<usize>i) << 1));
     const sign = (h & 0x8000) << 16;
     let bits = (h & 0x7fff) << 13;
-    // 2^112 moves the exponent bias from 15 to 127, and turns f16 subnormals into normal numbers on the way.
     if ((h & 0x7c00) == 0x7c00) bits |= 0x7f800000;
     else bits = reinterpret<u32>(reinterpret<f32>(bits) * reinterpret<f32>(<u32>0x77800000));
     store<u32>(dst + ((<usize>i) << 2), bits | sign);
@@ -146,5 +155,7 @@ export function f16ToF32(src: usize, dst: usize, n: i32): void {
 }
 
 export function bf16ToF32(src: usize, dst: usize, n: i32): void {
-  for (let i = 0; i < n; i++) store<u32>(dst + ((<usize>i) << 2), (<u32>load<u16>(src + ((<usize>i) << 1))) << 16);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) v128.store(dst + ((<usize>i) << 2), i32x4.shl(v128.load_ext<u16>(src + ((<usize>i) << 1)), 16));
+  for (; i < n; i++) store<u32>(dst + ((<usize>i) << 2), (<u32>load<u16>(src + ((<usize>i) << 1))) << 16);
 }

@@ -1,4 +1,14 @@
-import { allocateHost, checkDType, type DType, type HostData, isQuantized, isWeightFormat, type StorageDType, storageByteSize, type WeightFormat } from './dtype.js';
+import {
+  allocateHost,
+  checkDType,
+  type DType,
+  type HostData,
+  isQuantized,
+  isWeightFormat,
+  type StorageDType,
+  storageByteSize,
+  type WeightFormat,
+} from './dtype.js';
 import { DisposedError, DTypeError, OptionError, RangeOpError, refuseUnknownOptions, ShapeError, UnrollError } from './errors.js';
 import type { OpDef } from './op.js';
 import type { KernelTime } from './profile.js';
@@ -161,7 +171,8 @@ export abstract class Device {
   writeRows(tensor: Tensor, bytes: Uint8Array, dtype: 'f32' | 'f16' | 'bf16', first: number): void {
     this.#own('device.writeRows', tensor);
     const format = tensor.dtype;
-    if (!isWeightFormat(format)) throw new DTypeError(`device.writeRows: takes a weight in f16, bf16, q8 or q4; got ${format}; use device.write`);
+    if (!isWeightFormat(format))
+      throw new DTypeError(`device.writeRows: takes a weight in f16, bf16, q8 or q4; got ${format}; use device.write`);
     const [N, K] = matrix(tensor.shape);
     const rows = K === 0 ? 0 : bytes.byteLength / storageByteSize(dtype) / K;
     const whole = !isQuantized(format) || (first % blockRows === 0 && (rows % blockRows === 0 || first + rows === N));
@@ -184,7 +195,8 @@ export abstract class Device {
   /** A copy of the bytes that a weight in a weight format takes; `weightParts` says which part lies where. */
   async readBytes(tensor: Tensor): Promise<Uint8Array> {
     this.#own('device.readBytes', tensor);
-    if (!isWeightFormat(tensor.dtype)) throw new DTypeError(`device.readBytes: reads weight formats; got ${tensor.dtype}; use tensor.data()`);
+    if (!isWeightFormat(tensor.dtype))
+      throw new DTypeError(`device.readBytes: reads weight formats; got ${tensor.dtype}; use tensor.data()`);
     return this.downloadBytes(tensor);
   }
 
@@ -194,7 +206,8 @@ export abstract class Device {
    */
   write(tensor: Tensor, data: HostData, offset = 0): void {
     this.#own('device.write', tensor);
-    if (isWeightFormat(tensor.dtype)) throw new DTypeError(`device.write: ${tensor.dtype} weights are written by rows; use device.writeRows`);
+    if (isWeightFormat(tensor.dtype))
+      throw new DTypeError(`device.write: ${tensor.dtype} weights are written by rows; use device.writeRows`);
     this.tape?.guard('device.write', tensor, [tensor]);
     if (!Number.isInteger(offset) || offset < 0 || offset + data.length > tensor.size) {
       throw new ShapeError(`device.write: ${data.length} values at ${offset} do not fit in ${showShape(tensor.shape)}`);

@@ -1,6 +1,6 @@
 export { checkpoint, grad, type LossResult, stopGradient, type ValueAndGrad, valueAndGrad, withoutGradient } from './autograd.js';
-export { Device, type MemoryReport, type TensorOptions } from './device.js';
-export type { DType, HostData, StorageDType, TypedArrayOf } from './dtype.js';
+export { Device, type FromBytesOptions, type MemoryReport, type TensorOptions } from './device.js';
+export type { DType, HostData, StorageDType, TypedArrayOf, WeightFormat } from './dtype.js';
 export {
   DeviceLostError,
   DisposedError,
@@ -57,6 +57,7 @@ export { softmax } from './ops/softmax.js';
 export { topK } from './ops/top-k.js';
 export type { KernelTime } from './profile.js';
 export type { Program, ReplayValues } from './program.js';
+export { dequantizeRows, quantizeRows, type WeightPart, weightParts } from './quant.js';
 export { keep, tidy } from './scope.js';
 export { type Shape, showShape, sizeOf } from './shape.js';
 export { type MemoryKind, Tensor } from './tensor.js';

@@ -40,7 +40,7 @@ export interface OpDef<A> {
   readonly samples: Samples<A>;
   /** Indices of the inputs that are overwritten. */
   readonly mutates?: readonly number[];
-  /** Index of an input that must be in a weight format; all others refuse weight formats. */
+  /** Index of the input that may be in a weight format; all others refuse them. */
   readonly weight?: number;
 }
 
@@ -95,10 +95,12 @@ export function apply1<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?
   return apply(op, inputs, attrs, on)[0]!;
 }
 
-/** Throws DTypeError unless the inputs have exactly these dtypes. */
-export function expectDTypes(who: string, inputs: readonly Spec[], dtypes: readonly DType[]): void {
+/** Throws DTypeError unless the inputs have exactly these dtypes; that of `weight` may be in a weight format where f32 is expected. */
+export function expectDTypes(who: string, inputs: readonly Spec[], dtypes: readonly DType[], weight?: number): void {
   dtypes.forEach((dtype, i) => {
     const got = inputs[i]?.dtype;
-    if (got !== dtype) throw new DTypeError(`${who}: input ${i} must be ${dtype}; got ${got}`);
+    if (got !== undefined && got !== dtype && isWeightFormat(got) && i !== weight) throw storedRefusal(who, i, inputs[i]!);
+    if (got !== dtype && !(i === weight && got !== undefined && isWeightFormat(got)))
+      throw new DTypeError(`${who}: input ${i} must be ${dtype}; got ${got}`);
   });
 }

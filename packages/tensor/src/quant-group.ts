@@ -49,3 +49,28 @@ export function quantizeGroup4(group: Float32Array, codes: Int8Array): number {
   for (let i = 0; i < 32; i++) codes[i] = Math.max(-8, Math.min(7, roundTiesEven(group[i]! * inverse)));
   return half;
 }
+
+/**
+ * Rows of activations (M, K) as products with quantised weights see them: int8 with one scale for each group of 32 columns,
+ * scale = max|x| / 127. A group that holds NaN or infinity becomes NaN.
+ */
+export function roundActivations(x: ArrayLike<number>, M: number, K: number): Float64Array {
+  const rounded = new Float64Array(M * K);
+  for (let m = 0; m < M; m++) {
+    for (let first = 0; first < K; first += 32) {
+      const at = m * K + first;
+      const count = Math.min(32, K - first);
+      let most = 0;
+      for (let i = 0; i < count; i++) {
+        const magnitude = Math.abs(x[at + i]!);
+        if (magnitude > most || Number.isNaN(magnitude)) most = magnitude;
+      }
+      const scale = Math.fround(most / 127);
+      const inverse = most === 0 ? 0 : Math.fround(127 / most);
+      for (let i = 0; i < count; i++) {
+        rounded[at + i] = Number.isFinite(most) ? roundTiesEven(Math.fround(Math.fround(x[at + i]!) * inverse)) * scale : Number.NaN;
+      }
+    }
+  }
+  return rounded;
+}

@@ -57,7 +57,12 @@ export function tensorBytes(dtype: DType, shape: Shape): number {
 }
 
 /** The part of a weight's layout that `rows` rows from `row` on cover: where it begins in each part, and its bytes. */
-export function rowRange(format: WeightFormat, shape: Shape, row: number, rows: number): { readonly offset: number; readonly bytes: number }[] {
+export function rowRange(
+  format: WeightFormat,
+  shape: Shape,
+  row: number,
+  rows: number,
+): { readonly offset: number; readonly bytes: number }[] {
   const parts = weightParts(format, shape);
   if (!isQuantized(format)) {
     const each = (sizeOf(shape) / Math.max(1, shape[0] ?? 1)) * 2;
@@ -123,13 +128,13 @@ export function quantizeRows(format: WeightFormat, values: Float32Array, K: numb
         const value = values[at + i]!;
         group[i] = value;
         const magnitude = Math.abs(value);
-        // Not `>`: NaN must stay.
-        if (!(magnitude <= most)) most = magnitude;
+        // Nothing is larger than NaN, so that it stays.
+        if (magnitude > most || Number.isNaN(magnitude)) most = magnitude;
       }
       if (count < groupColumns) group.fill(0, count);
       // 65504 is the largest f16; at 4 bits a scale is at most a sixth of the largest value.
       if (!(most < 65504 * (format === 'q8' ? 127 : 6))) {
-        const i = group.findIndex((value) => !(Math.abs(value) < most));
+        const i = group.findIndex((value) => Object.is(Math.abs(value), most));
         refuse(format, group[i]!, firstRow + row, g * groupColumns + i);
       }
       const block = Math.floor(row / blockRows) * G + g;
@@ -188,9 +193,7 @@ export function checkParts(format: WeightFormat, shape: Shape, parts: readonly U
   const expected = weightParts(format, shape);
   if (parts.length !== expected.length || expected.some(({ bytes }, i) => parts[i]!.byteLength !== bytes)) {
     const needs = expected.map(({ suffix, bytes }) => `${bytes} bytes${suffix === '' ? '' : ` (${suffix})`}`).join(' and ');
-    throw new ShapeError(
-      `${format}${showShape(shape)} needs ${needs}; got ${parts.map((part) => part.byteLength).join(' and ')}`,
-    );
+    throw new ShapeError(`${format}${showShape(shape)} needs ${needs}; got ${parts.map((part) => part.byteLength).join(' and ')}`);
   }
   const halves = parts[parts.length - 1]!;
   const exponents = format === 'bf16' ? 0x7f80 : 0x7c00;

@@ -1,10 +1,13 @@
-import type { DType, HostData } from './dtype.js';
+import type { DType, HostData, WeightFormat } from './dtype.js';
+import { dequantizeRows, quantizeRows } from './quant.js';
 import { type Shape, sizeOf } from './shape.js';
 
 export interface SampleInput {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly data: HostData;
+  /** Of an input in a weight format, the parts that hold `data`. */
+  readonly parts?: readonly Uint8Array[];
 }
 
 /** One call of an operation. Tolerance: |device - reference| <= absolute + relative * |reference|. */
@@ -45,6 +48,18 @@ export class Generate {
     const data = new Float32Array(sizeOf(shape));
     for (let i = 0; i < data.length; i++) data[i] = low + (high - low) * this.next();
     return { shape, dtype: 'f32', data };
+  }
+
+  /** A matrix (N, K) in a weight format, of values that differ in size from row to row. */
+  weight(shape: readonly [number, number], format: WeightFormat): SampleInput {
+    const { data } = this.f32(shape, -1, 1);
+    const [N, K] = shape;
+    const parts = quantizeRows(
+      format,
+      (data as Float32Array).map((x, i) => x * (1 + (Math.floor(i / K) % 3))),
+      K,
+    );
+    return { shape, dtype: format, data: dequantizeRows(format, parts, N, K), parts };
   }
 
   /** i32 values from low to high, both included. */

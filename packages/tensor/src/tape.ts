@@ -1,5 +1,6 @@
 import { calculus } from './calculus.js';
 import type { Device } from './device.js';
+import { isWeightFormat } from './dtype.js';
 import { GradientError } from './errors.js';
 import type { OpDef } from './op.js';
 import { tidy } from './scope.js';
@@ -76,6 +77,12 @@ export class Tape {
     if (this.paused || op.mutates !== undefined || !outputs.some(({ dtype }) => dtype === 'f32')) return;
     const ids = inputs.map((input) => this.#ids.get(input));
     if (ids.every((id) => id === undefined)) return;
+    const weight = inputs.find(({ dtype }) => isWeightFormat(dtype));
+    if (weight !== undefined) {
+      throw new GradientError(
+        `${op.name}: there is no gradient through ${weight.dtype}${showShape(weight.shape)}, a rounded weight; load the model as f32 to train it, or call this in withoutGradient`,
+      );
+    }
     const { vjp } = op;
     if (typeof vjp !== 'function') {
       throw new GradientError(

@@ -1,9 +1,9 @@
 import type { Device } from './device.js';
-import { allocateHost, type HostData } from './dtype.js';
+import { allocateHost, type HostData, isWeightFormat } from './dtype.js';
 import { UnrollError } from './errors.js';
 import { type AnyOp, apply, type OpDef, type Spec } from './op.js';
 import { opList } from './ops/list.js';
-import { Generate, type Sample } from './sample.js';
+import { Generate, type Sample, type SampleInput } from './sample.js';
 import { showShape, sizeOf } from './shape.js';
 import type { Tensor } from './tensor.js';
 
@@ -46,6 +46,13 @@ export function referenceOutputs<A>(op: OpDef<A>, sample: Sample<A>): HostData[]
   return [...outputs, ...(op.mutates ?? []).map((i) => inputs[i]!)].map(({ data }) => data);
 }
 
+/** The tensor of a sample's input. */
+export function tensorOf(device: Device, { data, shape, dtype, parts }: SampleInput): Tensor {
+  return parts === undefined
+    ? device.tensor(data, shape, { dtype })
+    : device.fromBytes(parts, dtype, shape, isWeightFormat(dtype) ? { as: dtype } : {});
+}
+
 const sameBits = (a: HostData, b: HostData) => {
   const words = (data: HostData) => new Int32Array(data.buffer, data.byteOffset, data.length);
   const other = words(b);
@@ -78,7 +85,7 @@ async function compare<A>(
 
 async function runSample<A>(device: Device, op: OpDef<A>, sample: Sample<A>): Promise<string | undefined> {
   const before = device.memory().buffers;
-  const inputs: Tensor[] = sample.inputs.map((input) => device.tensor(input.data, input.shape, { dtype: input.dtype }));
+  const inputs: Tensor[] = sample.inputs.map((input) => tensorOf(device, input));
   let outputs: Tensor[] = [];
   let message: string | undefined;
   try {

@@ -218,7 +218,11 @@ const cases: Record<string, Case> = {
   'tensor of text': [() => device.tensor(any('ab'), [2]), T.DTypeError, 'device.tensor: takes a flat list of numbers; value 0 is a string'],
   'tensor of nested lists': [() => device.tensor(any([[1]]), [1]), T.DTypeError, 'value 0 is an array'],
   'tensor i32 range': [() => device.tensor([2 ** 31], [1], { dtype: 'i32' }), T.RangeOpError, 'value 0 is 2147483648'],
-  'tensor dtype': [() => device.tensor([1], [1], any({ dtype: 'f16' })), T.DTypeError, 'device.tensor: dtype must be f32 or i32; got f16'],
+  'tensor dtype': [
+    () => device.tensor([1], [1], any({ dtype: 'f64' })),
+    T.DTypeError,
+    'dtype must be one of f32, i32, f16, bf16, q8, q4; got f64',
+  ],
   'tensor memory': [
     () => device.zeros([1], any({ memory: 'cache' })),
     T.OptionError,
@@ -237,13 +241,9 @@ const cases: Record<string, Case> = {
   'fromBytes dtype': [
     () => device.fromBytes(new Uint8Array(8), any('f64'), [1]),
     T.DTypeError,
-    'dtype "f64" cannot be loaded into a tensor; it must be one of f32, i32, f16, bf16',
+    'device.fromBytes: dtype must be one of f32, i32, f16, bf16, q8, q4; got f64',
   ],
-  'fromBytes dtype of an object': [
-    () => device.fromBytes(new Uint8Array(8), any('toString'), [1]),
-    T.DTypeError,
-    'dtype "toString" cannot be loaded',
-  ],
+  'fromBytes dtype of an object': [() => device.fromBytes(new Uint8Array(8), any('toString'), [1]), T.DTypeError, 'q8, q4; got toString'],
   'write place': [() => device.write(f(4), new Float32Array(2), 3), T.ShapeError, 'device.write: 2 values at 3 do not fit in [4]'],
   'write NaN': [() => device.write(f(4), new Float32Array(2), Number.NaN), T.ShapeError, 'device.write: 2 values at NaN do not fit in [4]'],
   'write dtype': [
@@ -257,9 +257,9 @@ const cases: Record<string, Case> = {
     'createCpuDevice: maxBytes must be a whole number from 1048576 to 4294967296; got 1000',
   ],
   'device option': [
-    () => createCpuDevice(any({ threads: 4 })),
+    () => createCpuDevice(any({ cores: 4 })),
     T.OptionError,
-    'createCpuDevice: unknown option "threads"; known options: maxBytes',
+    'createCpuDevice: unknown option "cores"; known options: maxBytes',
   ],
 };
 

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
-import type { HostData, Shape, Tensor } from '@unroll/tensor';
-import { type AnyOp, Generate, opList } from '@unroll/tensor/testing';
+import type { Tensor } from '@unroll/tensor';
+import { type AnyOp, Generate, opList, type SampleInput, tensorOf } from '@unroll/tensor/testing';
 import { createWebGPUDevice, type WebGPUDevice } from '@unroll/tensor/webgpu';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { GpuDevice } from '../src/webgpu/gpu.js';
@@ -22,16 +22,13 @@ const families: Partial<GpuTraits>[] = [
   { software: true, subgroups: false },
   { software: false, subgroups: true },
   { software: false, subgroups: false },
+  { software: true, subgroups: false, packedDot: false },
+  { software: false, subgroups: false, packedDot: false },
 ];
 
-interface Input {
-  readonly shape: Shape;
-  readonly data: HostData;
-}
-
 /** The kernels that a call of an operation takes on adapters of all families. */
-function kernelsOf(op: AnyOp, inputs: readonly Input[], attrs: unknown): Kernel[] {
-  const tensors: Tensor[] = inputs.map(({ data, shape }) => device.tensor(data, shape));
+function kernelsOf(op: AnyOp, inputs: readonly SampleInput[], attrs: unknown): Kernel[] {
+  const tensors: Tensor[] = inputs.map((input) => tensorOf(device, input));
   const outputs = op.infer(tensors, attrs).map(({ shape, dtype }) => device.zeros(shape, { dtype }));
   const dispatches = families.flatMap((family) => op.wgsl(tensors, attrs, outputs, { ...device.traits, ...family }));
   for (const tensor of [...tensors, ...outputs]) tensor.dispose();
@@ -43,7 +40,7 @@ const f32 = (...shape: number[]) => g.f32(shape);
 const i32 = (...shape: number[]) => g.i32(shape, 0, 0);
 
 // One call for each shader that a reviewer should read; the sizes that are part of a shader are those of a usual model.
-const shown: Record<string, readonly [inputs: Input[], attrs: unknown][]> = {
+const shown: Record<string, readonly [inputs: SampleInput[], attrs: unknown][]> = {
   addNormMatmul: [[[f32(1, 8), f32(1, 8), f32(8), f32(8), f32(8, 8)], { eps: 1e-6 }]],
   addRmsNorm: [[[f32(2, 8), f32(2, 8), f32(8), f32(8)], { eps: 1e-6 }]],
   argmax: [[[f32(2, 8)], null]],
@@ -57,13 +54,21 @@ const shown: Record<string, readonly [inputs: Input[], attrs: unknown][]> = {
     [[f32(1, 1, 512), f32(8, 32, 2), f32(8, 2, 64), f32(8, 2, 64), i32(1, 1, 8), i32(1, 1), f32(6, 64)], { heads: 4, call: 0, scale: 1 }],
   ],
   gatedMatmul: [[[f32(1, 8), f32(16, 8)], null]],
-  gatherRows: [[[f32(4, 8), i32(2)], null]],
+  gatherRows: [
+    [[f32(4, 8), i32(2)], null],
+    [[g.weight([8, 64], 'q8'), i32(2)], null],
+    [[g.weight([8, 64], 'q4'), i32(2)], null],
+  ],
   matmul: [
     [[f32(1, 8), f32(8, 8)], { transposeA: false, transposeB: true }],
     [[f32(8, 8), f32(8, 8)], { transposeA: false, transposeB: true }],
     [[f32(16, 8), f32(16, 8)], { transposeA: false, transposeB: true }],
     [[f32(16, 8), f32(8, 16)], { transposeA: false, transposeB: false }],
     [[f32(7, 16), f32(7, 16)], { transposeA: true, transposeB: false }],
+    ...(['q8', 'q4'] as const).flatMap((format) => [
+      [[f32(1, 64), g.weight([8, 64], format)], { transposeA: false, transposeB: true }] as [SampleInput[], unknown],
+      [[f32(4, 64), g.weight([8, 64], format)], { transposeA: false, transposeB: true }] as [SampleInput[], unknown],
+    ]),
   ],
   normMatmul: [[[f32(1, 8), f32(8), f32(8, 8)], { eps: 1e-6 }]],
   permute: [[[f32(2, 3, 4)], { axes: [1, 0, 2] }]],

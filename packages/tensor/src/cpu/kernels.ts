@@ -20,7 +20,11 @@ export interface Kernels {
   readonly gemm: Kernel<11>;
   readonly packRows: Kernel<7>;
   readonly matmul: Kernel<8>;
+  readonly gatherQuantized: Kernel<8, number>;
+  readonly matmulQ4: Kernel<9>;
+  readonly matmulQ8: Kernel<9>;
   readonly matvec: Kernel<7>;
+  readonly quantizeActivations: Kernel<5>;
   readonly transpose: Kernel<4>;
   readonly crossEntropy: Kernel<7, number>;
   readonly rmsNorm: Kernel<7>;

@@ -14,6 +14,9 @@ const binaryWork = ([, , , , rank]: readonly number[]) => (rank === 1 ? 4 : 64);
 const splits: Partial<Record<KernelName, Split>> = {
   matvec: { work: ([, , , K]) => K!, step: 8 },
   matmul: { work: ([, , , M, K]) => M! * K!, step: 8 },
+  matmulQ8: { work: ([, , , , M, K]) => 4 * M! * K!, step: 1 },
+  matmulQ4: { work: ([, , , , M, K]) => 4 * M! * K!, step: 1 },
+  quantizeActivations: { work: ([, , K]) => K!, step: 1 },
   gemm: { work: ([, , , M, K]) => 16 * M! * K!, step: 1 },
   // Of visible keys only the table's width is known: half of them, for causal attention, is what to expect.
   attention: { work: ([, , , , , , , , , , , D, S]) => 4 * D! * S!, step: 1 },

@@ -6,7 +6,7 @@ import type { Tensor } from '../tensor.js';
 import { Scratch } from '../webgpu/kernel.js';
 import { fusedDot } from './dot-wgsl.js';
 import { copyRuns } from './layout.js';
-import { multiplyRows, rowsByMatrix } from './matmul.js';
+import { multiplyWeight, rowsByMatrix, seenRows } from './matmul.js';
 import { matmulWgsl } from './matmul-wgsl.js';
 
 function plan([x, y, b]: readonly Spec[]): { M: number; K: number; N: number; K1: number; K2: number } {
@@ -19,17 +19,23 @@ function plan([x, y, b]: readonly Spec[]): { M: number; K: number; N: number; K1
 
 export const concatMatmulOp = defineOp<null>({
   name: 'concatMatmul',
+  weight: 2,
   infer(inputs) {
-    expectDTypes('concatMatmul', inputs, ['f32', 'f32', 'f32']);
+    expectDTypes('concatMatmul', inputs, ['f32', 'f32', 'f32'], 2);
     const { N } = plan(inputs);
     return [{ shape: [...inputs[0]!.shape.slice(0, -1), N], dtype: 'f32' }];
   },
   reference([x, y, b], _, [out]) {
     const { M, K, N, K1, K2 } = plan([x!, y!, b!]);
+    const pair = Float32Array.from({ length: M * K }, (_, i) => {
+      const [m, k] = [Math.floor(i / K), i % K];
+      return k < K1 ? x!.data[m * K1 + k]! : y!.data[m * K2 + k - K1]!;
+    });
+    const rows = seenRows(pair, b!, M, K);
     for (let i = 0; i < M * N; i++) {
       const [m, n] = [Math.floor(i / N), i % N];
       let sum = 0;
-      for (let k = 0; k < K; k++) sum += (k < K1 ? x!.data[m * K1 + k]! : y!.data[m * K2 + k - K1]!) * b!.data[n * K + k]!;
+      for (let k = 0; k < K; k++) sum += rows[m * K + k]! * b!.data[n * K + k]!;
       out!.data[i] = sum;
     }
   },
@@ -39,7 +45,7 @@ export const concatMatmulOp = defineOp<null>({
     const rows = c.scratch(M * K * 4);
     c.kernels.copyRuns(c.at(x!), rows, M, K1 * 4, K1 * 4, K * 4);
     c.kernels.copyRuns(c.at(y!), rows + K1 * 4, M, K2 * 4, K2 * 4, K * 4);
-    multiplyRows(c, rows, c.at(b!), c.at(out!), M, K, N);
+    multiplyWeight(c, rows, b!, c.at(out!), M, K, N);
   },
   wgsl([x, y, b], _, [out], traits) {
     if (out!.size === 0) return [];

@@ -1,3 +1,4 @@
+import { Tensor } from '../tensor.js';
 import { fold, type GpuDispatch, type Kernel, kernel, type Operand } from '../webgpu/kernel.js';
 import type { GpuTraits } from '../webgpu/traits.js';
 
@@ -175,6 +176,7 @@ const fusedRows = 4;
 export function fusedDot(dot: FusedDot, traits: GpuTraits): GpuDispatch[] | undefined {
   const { left, gated = false, M, N, K, K1 = 0, eps = 0 } = dot;
   const bytes = 4 * K * N * (gated ? 2 : 1);
+  if (dot.b instanceof Tensor && dot.b.dtype !== 'f32') return undefined;
   if (M > fusedRows || K === 0 || K % 4 !== 0 || K1 % 4 !== 0 || bytes > traits.maxBindingBytes) return undefined;
   const k = dotKernel(left, gated, rowsFor(M), familyOf(traits));
   const groups = Math.ceil(N / 4);

@@ -5,7 +5,7 @@ import { showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { Scratch } from '../webgpu/kernel.js';
 import { fusedDot } from './dot-wgsl.js';
-import { multiplyRows, rowsByMatrix } from './matmul.js';
+import { multiplyWeight, rowsByMatrix, seenRows } from './matmul.js';
 import { matmulWgsl } from './matmul-wgsl.js';
 import { siluMulWgsl } from './silu-mul.js';
 
@@ -17,15 +17,17 @@ function plan([x, b]: readonly Spec[]): { M: number; K: number; I: number } {
 
 export const gatedMatmulOp = defineOp<null>({
   name: 'gatedMatmul',
+  weight: 1,
   infer(inputs) {
-    expectDTypes('gatedMatmul', inputs, ['f32', 'f32']);
+    expectDTypes('gatedMatmul', inputs, ['f32', 'f32'], 1);
     return [{ shape: [...inputs[0]!.shape.slice(0, -1), plan(inputs).I], dtype: 'f32' }];
   },
   reference([x, b], _, [y]) {
     const { M, K, I } = plan([x!, b!]);
+    const rows = seenRows(x!.data, b!, M, K);
     const dot = (m: number, n: number) => {
       let sum = 0;
-      for (let k = 0; k < K; k++) sum += x!.data[m * K + k]! * b!.data[n * K + k]!;
+      for (let k = 0; k < K; k++) sum += rows[m * K + k]! * b!.data[n * K + k]!;
       return sum;
     };
     for (let i = 0; i < M * I; i++) {
@@ -37,8 +39,13 @@ export const gatedMatmulOp = defineOp<null>({
     if (y!.size === 0) return;
     const { M, K, I } = plan([x!, b!]);
     const both = c.scratch(M * I * 8);
+<<<<<<< HEAD
     multiplyRows(c, c.at(x!), c.at(b!), both, M, K, 2 * I);
     c.kernels.siluMul(both, c.at(y!), I, 0, M);
+=======
+    multiplyWeight(c, c.at(x!), b!, both, M, K, 2 * I);
+    c.kernels.siluMul(both, c.at(y!), M, I);
+>>>>>>> e61156c (Weight formats: f16, bf16, q8 and q4 weights on both devices)
   },
   wgsl([x, b], _, [y], traits) {
     if (y!.size === 0) return [];

@@ -1,6 +1,10 @@
-import { fold, type GpuDispatch, type Kernel, kernel, type Operand, rowRanges, type Whole } from '../webgpu/kernel.js';
+import { isQuantized } from '../dtype.js';
+import { Tensor } from '../tensor.js';
+import { fold, type GpuDispatch, type Kernel, kernel, type Operand, perThread, rowRanges, Scratch, type Whole } from '../webgpu/kernel.js';
 import type { GpuTraits } from '../webgpu/traits.js';
+import { convert } from '../webgpu/upload.js';
 import { matvecKernel, matvecParams, rowsFor } from './dot-wgsl.js';
+import { quantizedMatmulWgsl } from './quant-wgsl.js';
 
 /** How a product is laid out: `batch` products of M x K by K x N. */
 export interface MatmulPlan {
@@ -159,6 +163,12 @@ export function chooseMatmul(plan: MatmulPlan, traits: GpuTraits): Choice {
 export function matmulWgsl(plan: MatmulPlan, a: Whole, b: Whole, c: Whole, traits: GpuTraits): GpuDispatch[] {
   const { batch, M, K, N, sharedB, transposeA, transposeB } = plan;
   if (batch * M * N === 0) return [];
+  if (b instanceof Tensor && isQuantized(b.dtype)) return quantizedMatmulWgsl(plan, a, b, c, traits);
+  if (b instanceof Tensor && (b.dtype === 'f16' || b.dtype === 'bf16')) {
+    const wide = new Scratch(Math.max(4, N * K * 4));
+    const widen = perThread(convert(b.dtype), N * K, traits, { bind: [b, wide], params: { n: N * K } });
+    return [widen, ...matmulWgsl(plan, a, wide, c, traits)];
+  }
   const choice = chooseMatmul(plan, traits);
   const dispatches: GpuDispatch[] = [];
   const add = (bind: [Operand, Operand, Operand], m0: number, m: number, n0: number, n: number, z: number, z0 = 0) => {

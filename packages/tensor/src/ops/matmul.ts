@@ -1,6 +1,9 @@
 import type { CpuContext } from '../cpu/context.js';
-import { refuseUnknownOptions, ShapeError } from '../errors.js';
+import { isQuantized, isWeightFormat, weightFormats } from '../dtype.js';
+import { DTypeError, refuseUnknownOptions, ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes, type HostOperand, type Spec } from '../op.js';
+import { weightParts } from '../quant.js';
+import { roundActivations } from '../quant-group.js';
 import type { Sample } from '../sample.js';
 import { tidy } from '../scope.js';
 import { sameShape, showShape, sizeOf } from '../shape.js';
@@ -83,11 +86,52 @@ export function rowsByMatrix(who: string, x: Spec, b: Spec, K = x.shape[x.shape.
   return { M: sizeOf(x.shape.slice(0, -1)), K: K!, N: b.shape[0]! };
 }
 
+const recordBytes = 104;
+// Halves are widened in pieces that stay in the second-level cache.
+const wideValues = 1 << 17;
+
+/** `multiplyRows` for a matrix b (N, K) in any format. */
+export function multiplyWeight(c: CpuContext, a: number, b: Tensor, out: number, M: number, K: number, N: number): void {
+  const { kernels } = c;
+  const { dtype } = b;
+  const at = c.at(b);
+  if (!isWeightFormat(dtype)) multiplyRows(c, a, at, out, M, K, N);
+  else if (K === 0) kernels.zero(out, M * N * 4);
+  else if (isQuantized(dtype)) {
+    const rows = c.scratch(M * Math.ceil(K / 32) * recordBytes);
+    kernels.quantizeActivations(a, rows, K, 0, M);
+    const scales = at + weightParts(dtype, b.shape)[1]!.offset;
+    const multiply = dtype === 'q8' ? kernels.matmulQ8 : kernels.matmulQ4;
+    multiply(rows, at, scales, out, M, K, N, 0, Math.ceil(N / 8));
+  } else {
+    const step = Math.max(8, Math.floor(wideValues / K / 8) * 8);
+    const wide = c.scratch(Math.min(step, N) * K * 4);
+    const widen = dtype === 'f16' ? kernels.f16ToF32 : kernels.bf16ToF32;
+    for (let n = 0; n < N; n += step) {
+      const rows = Math.min(step, N - n);
+      widen(at + n * K * 2, wide, rows * K);
+      if (M === 1) kernels.matvec(a, wide, out + n * 4, K, N, 0, rows);
+      else kernels.matmul(a, wide, out + n * 4, M, K, N, 0, rows);
+    }
+  }
+}
+
+/** The rows (M, K) that a product with b sees: int8 by groups where b is quantised. For references. */
+export function seenRows(x: ArrayLike<number>, b: Spec, M: number, K: number): ArrayLike<number> {
+  return isQuantized(b.dtype) ? roundActivations(x, M, K) : x;
+}
+
 export const matmulOp = defineOp<MatmulAttrs>({
   name: 'matmul',
+  weight: 1,
   infer(inputs, attrs) {
-    expectDTypes('matmul', inputs, ['f32', 'f32']);
+    expectDTypes('matmul', inputs, ['f32', 'f32'], 1);
     const [a, b] = inputs as [Spec, Spec];
+    if (isWeightFormat(b.dtype) && (attrs.transposeA || !attrs.transposeB || b.shape.length !== 2)) {
+      throw new DTypeError(
+        `matmul: b is ${b.dtype}${showShape(b.shape)}, which is read by rows of one matrix (N, K) alone: a (..., K), transposeB; load this weight as f32`,
+      );
+    }
     const { N } = plan(a, b, attrs);
     return [
       { shape: [...a.shape.slice(0, -2), attrs.transposeA ? a.shape[a.shape.length - 1]! : a.shape[a.shape.length - 2]!, N], dtype: 'f32' },
@@ -96,13 +140,14 @@ export const matmulOp = defineOp<MatmulAttrs>({
   reference(inputs, attrs, [c]) {
     const [a, b] = inputs as [HostOperand, HostOperand];
     const { batch, M, K, N, sharedB } = plan(a, b, attrs);
+    const rows = seenRows(a.data, b, M, K);
     for (let i = 0; i < batch * M * N; i++) {
       const n = i % N;
       const m = Math.floor(i / N) % M;
       const z = Math.floor(i / (M * N));
       let sum = 0;
       for (let k = 0; k < K; k++) {
-        const x = a.data[z * M * K + (attrs.transposeA ? k * M + m : m * K + k)]!;
+        const x = rows[z * M * K + (attrs.transposeA ? k * M + m : m * K + k)]!;
         const y = b.data[(sharedB ? 0 : z) * K * N + (attrs.transposeB ? n * K + k : k * N + n)]!;
         sum += x * y;
       }
@@ -114,6 +159,10 @@ export const matmulOp = defineOp<MatmulAttrs>({
     const { batch, M, K, N, sharedB } = shape;
     if (out!.size === 0) return;
     if (K === 0) return c.kernels.zero(c.at(out!), out!.size * 4);
+    if (isWeightFormat(b!.dtype)) {
+      multiplyWeight(c, c.at(a!), b!, c.at(out!), M, K, N);
+      return;
+    }
     // One row reads the same in both layouts of a.
     if ((M >= packedRows && K > packedLength) || !attrs.transposeB || (attrs.transposeA && M > 1))
       return packedMatmul(c, c.at(a!), c.at(b!), c.at(out!), shape, attrs);
@@ -172,13 +221,24 @@ export const matmulOp = defineOp<MatmulAttrs>({
       make([2, 3], [2, 3], sizes[3]);
       make([0], [], sizes[3]);
     }
+    for (const format of weightFormats) {
+      for (const [M, K, N] of [...sizes, [4, 64, 8], [9, 96, 24], [6, 70, 21], [1, 128, 32]] as const) {
+        samples.push({
+          inputs: [g.f32([M, K]), g.weight([N, K], format)],
+          attrs: { transposeA: false, transposeB: true },
+          absolute: 1e-4,
+          relative: 1e-5,
+        });
+      }
+    }
     return samples;
   },
 });
 
 /**
  * Matrix product of a (..., M, K) and b (..., K, N) -> (..., M, N); a flag reads the last two axes of its operand the other way round.
- * b may have no leading axes: then one matrix serves all. The fast layout is `transposeB` with b (N, K), the layout of checkpoints.
+ * b may have no leading axes: then one matrix serves all. The fast layout is `transposeB` with b (N, K), the layout of checkpoints; only
+ * there may b be in a weight format. With q8 and q4, rows of a are rounded to int8 in groups of 32, sums within a group are exact.
  * An output row has the same bits whatever the number of rows.
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor<'f32'> {

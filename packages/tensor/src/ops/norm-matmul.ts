@@ -1,10 +1,10 @@
-import { apply, apply1, defineOp, expectDTypes, type Spec } from '../op.js';
+import { apply, apply1, defineOp, expectDTypes, type HostOperand, type Spec } from '../op.js';
 import type { Sample } from '../sample.js';
 import type { Tensor } from '../tensor.js';
 import { Scratch } from '../webgpu/kernel.js';
 import { addRmsNormOp, checkAddNorm, normRows } from './add-rms-norm.js';
 import { fusedDot } from './dot-wgsl.js';
-import { multiplyRows, rowsByMatrix } from './matmul.js';
+import { multiplyWeight, rowsByMatrix, seenRows } from './matmul.js';
 import { matmulWgsl } from './matmul-wgsl.js';
 import { rmsNormOp, rmsNormWgsl } from './rms-norm.js';
 
@@ -17,13 +17,14 @@ const layout = { batch: 1, sharedB: true, transposeA: false, transposeB: true } 
 /** y (M, N) = x (M, K) times b (N, K), in plain loops. */
 function multiply(
   x: ArrayLike<number>,
-  b: ArrayLike<number>,
+  b: HostOperand,
   y: { [i: number]: number },
   { M, K, N }: { M: number; K: number; N: number },
 ): void {
+  const rows = seenRows(x, b, M, K);
   for (let i = 0; i < M * N; i++) {
     let sum = 0;
-    for (let k = 0; k < K; k++) sum += x[Math.floor(i / N) * K + k]! * b[(i % N) * K + k]!;
+    for (let k = 0; k < K; k++) sum += rows[Math.floor(i / N) * K + k]! * b.data[(i % N) * K + k]!;
     y[i] = sum;
   }
 }
@@ -32,8 +33,9 @@ const rowsAndColumns = (rows: Spec, N: number): Spec => ({ shape: [...rows.shape
 
 export const normMatmulOp = defineOp<NormMatmulAttrs>({
   name: 'normMatmul',
+  weight: 2,
   infer(inputs, attrs) {
-    expectDTypes('normMatmul', inputs, ['f32', 'f32', 'f32']);
+    expectDTypes('normMatmul', inputs, ['f32', 'f32', 'f32'], 2);
     const [x, w, b] = inputs as [Spec, Spec, Spec];
     rmsNormOp.infer([x, w], attrs);
     return [rowsAndColumns(x, rowsByMatrix('normMatmul', x, b).N)];
@@ -41,14 +43,19 @@ export const normMatmulOp = defineOp<NormMatmulAttrs>({
   reference([x, w, b], { eps }, [y]) {
     const normed = new Float64Array(x!.data.length);
     normRows(x!.data, w!.data, normed, eps);
-    multiply(normed, b!.data, y!.data, rowsByMatrix('normMatmul', x!, b!));
+    multiply(normed, b!, y!.data, rowsByMatrix('normMatmul', x!, b!));
   },
   cpu(c, [x, w, b], { eps }, [y]) {
     if (y!.size === 0) return;
     const { M, K, N } = rowsByMatrix('normMatmul', x!, b!);
     const normed = c.scratch(M * K * 4);
+<<<<<<< HEAD
     c.kernels.rmsNorm(c.at(x!), c.at(w!), normed, K, eps, 0, M);
     multiplyRows(c, normed, c.at(b!), c.at(y!), M, K, N);
+=======
+    c.kernels.rmsNorm(c.at(x!), c.at(w!), normed, M, K, eps);
+    multiplyWeight(c, normed, b!, c.at(y!), M, K, N);
+>>>>>>> e61156c (Weight formats: f16, bf16, q8 and q4 weights on both devices)
   },
   wgsl([x, w, b], { eps }, [y], traits) {
     if (y!.size === 0) return [];
@@ -88,23 +95,29 @@ export function normMatmul(x: Tensor, weight: Tensor, b: Tensor, { eps }: { read
 
 export const addNormMatmulOp = defineOp<NormMatmulAttrs>({
   name: 'addNormMatmul',
+  weight: 4,
   infer(inputs, { eps }) {
-    expectDTypes('addNormMatmul', inputs, ['f32', 'f32', 'f32', 'f32', 'f32']);
+    expectDTypes('addNormMatmul', inputs, ['f32', 'f32', 'f32', 'f32', 'f32'], 4);
     checkAddNorm('addNormMatmul', inputs.slice(0, 4), eps);
     return [rowsAndColumns(inputs[0]!, rowsByMatrix('addNormMatmul', inputs[0]!, inputs[4]!).N), inputs[0]!];
   },
   reference([a, r, w0, w, b], { eps }, [y, z]) {
     const normed = { ...a!, data: new Float32Array(a!.data.length) };
     addRmsNormOp.reference([a!, r!, w0!, w!], { eps }, [z!, normed]);
-    multiply(normed.data, b!.data, y!.data, rowsByMatrix('addNormMatmul', a!, b!));
+    multiply(normed.data, b!, y!.data, rowsByMatrix('addNormMatmul', a!, b!));
   },
   cpu(c, [a, r, w0, w, b], { eps }, [y, z]) {
     const { M, K, N } = rowsByMatrix('addNormMatmul', a!, b!);
     addRmsNormOp.cpu(c, [a!, r!, w0!], { eps }, [z!]);
     if (y!.size === 0) return;
     const normed = c.scratch(M * K * 4);
+<<<<<<< HEAD
     c.kernels.rmsNorm(c.at(z!), c.at(w!), normed, K, eps, 0, M);
     multiplyRows(c, normed, c.at(b!), c.at(y!), M, K, N);
+=======
+    c.kernels.rmsNorm(c.at(z!), c.at(w!), normed, M, K, eps);
+    multiplyWeight(c, normed, b!, c.at(y!), M, K, N);
+>>>>>>> e61156c (Weight formats: f16, bf16, q8 and q4 weights on both devices)
   },
   wgsl([a, r, w0, w, b], { eps }, [y, z], traits) {
     const { M, K, N } = rowsByMatrix('addNormMatmul', a!, b!);

@@ -1,9 +1,13 @@
+import { type DType, isQuantized, isWeightFormat, weightFormats } from '../dtype.js';
 import { RangeOpError, ShapeError } from '../errors.js';
 import { apply, apply1, defineOp, expectDTypes, type Spec } from '../op.js';
+import { weightParts } from '../quant.js';
 import { given } from '../sample.js';
 import { type Shape, sameShape, showShape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
-import { type Fault, kernel, perGroup, perThread, rowRanges } from '../webgpu/kernel.js';
+import { type Fault, kernel, perGroup, perThread, rowRanges, Scratch } from '../webgpu/kernel.js';
+import { convert } from '../webgpu/upload.js';
+import { quantizedRowsWgsl } from './quant-wgsl.js';
 
 function outside(who: string, index: number, place: number, table: Shape): RangeOpError {
   return new RangeOpError(
@@ -58,11 +62,12 @@ const scatterKernel = () =>
 
 export const gatherRowsOp = defineOp<null>({
   name: 'gatherRows',
+  weight: 0,
   infer(inputs) {
     const [table, index] = inputs as [Spec, Spec];
-    expectDTypes('gatherRows', [table, index], [table.dtype, 'i32']);
+    expectDTypes('gatherRows', [table, index], [table.dtype, 'i32'], 0);
     if (table.shape.length === 0) throw new ShapeError(`gatherRows: the table needs rows; got ${showShape(table.shape)}`);
-    return [{ shape: [...index.shape, ...table.shape.slice(1)], dtype: table.dtype }];
+    return [{ shape: [...index.shape, ...table.shape.slice(1)], dtype: isWeightFormat(table.dtype) ? 'f32' : table.dtype }];
   },
   reference([table, index], _, [out]) {
     const width = sizeOf(table!.shape.slice(1));
@@ -71,10 +76,22 @@ export const gatherRowsOp = defineOp<null>({
     }
   },
   cpu(c, [table, index], _, [out]) {
-    const width = sizeOf(table!.shape.slice(1)) * 4;
     const at = c.at(index!);
-    const { shape } = table!;
-    const bad = c.kernels.gatherRows(c.at(table!), at, c.at(out!), index!.size, shape[0]!, width);
+    const { shape, dtype } = table!;
+    const width = sizeOf(shape.slice(1));
+    const [from, to, n, R] = [c.at(table!), c.at(out!), index!.size, shape[0]!];
+    const { kernels } = c;
+    let bad: number;
+    if (isQuantized(dtype)) {
+      const scales = from + weightParts(dtype, shape)[1]!.offset;
+      bad = kernels.gatherQuantized(from, scales, at, to, n, R, width, dtype === 'q8' ? 8 : 4);
+    } else if (isWeightFormat(dtype)) {
+      const halves = c.scratch(n * width * 2);
+      bad = kernels.gatherRows(from, at, halves, n, R, width * 2);
+      c.check(bad, (place) => outside('gatherRows', c.integerAt(at, place), place, shape));
+      (dtype === 'f16' ? kernels.f16ToF32 : kernels.bf16ToF32)(halves, to, n * width);
+      return;
+    } else bad = kernels.gatherRows(from, at, to, n, R, width * 4);
     c.check(bad, (place) => outside('gatherRows', c.integerAt(at, place), place, shape));
   },
   wgsl([table, index], _, [out], traits) {
@@ -82,15 +99,21 @@ export const gatherRowsOp = defineOp<null>({
     const R = table!.shape[0]!;
     const width = sizeOf(table!.shape.slice(1));
     const fault = outsideFault('gatherRows', table!.shape);
-    return rowRanges('gatherRows', index!.size, [width * 4, 4], traits).flatMap((places) =>
+    const { dtype } = table!;
+    if (isQuantized(dtype)) return quantizedRowsWgsl(table!, index!, out!, fault, traits);
+    const halves = dtype === 'f16' || dtype === 'bf16';
+    const rows = halves ? new Scratch(Math.max(4, R * width * 4)) : table!;
+    const widen = halves ? [perThread(convert(dtype), R * width, traits, { bind: [table!, rows], params: { n: R * width } })] : [];
+    const gather = rowRanges('gatherRows', index!.size, [width * 4, 4], traits).flatMap((places) =>
       rowRanges('gatherRows', R, [width * 4], traits).map((seen) =>
         perThread(gatherKernel(), places.rows * width, traits, {
-          bind: [seen.part(table!, width * 4), places.part(index!, 4), places.part(out!, width * 4)],
+          bind: [seen.part(rows, width * 4), places.part(index!, 4), places.part(out!, width * 4)],
           params: { n: places.rows * width, width, R, first: seen.start, count: seen.rows, start: places.start },
           fault,
         }),
       ),
     );
+    return [...widen, ...gather];
   },
   saves: { inputs: [1] },
   vjp: ({ inputs: [table, index], grads: [g] }, o) => [o.scatterAddRows(index!, g!, table!.shape[0]!)],
@@ -102,13 +125,17 @@ export const gatherRowsOp = defineOp<null>({
       { inputs: [g.f32([R, 2, 3]), g.i32([4], 0, R - 1)], attrs: null },
       { inputs: [g.f32([R, 0]), g.i32([4], 0, R - 1)], attrs: null },
       { inputs: [g.i32([R, 2], -5, 5), g.i32([4], 0, R - 1)], attrs: null },
+      ...weightFormats.flatMap((format) => [
+        { inputs: [g.weight([R + 8, 33], format), g.i32([5], 0, R + 7)], attrs: null, relative: 1e-6 },
+        { inputs: [g.weight([R, g.int(1, 70)], format), g.i32([2, 2], 0, R - 1)], attrs: null, relative: 1e-6 },
+      ]),
     ];
   },
 });
 
-/** Rows of table (R, ...) named by index (...) i32 -> (..., ...), as an embedding does. Throws RangeOpError for a row that does not exist. */
-export function gatherRows<T extends Tensor>(table: T, index: Tensor): T {
-  return apply1(gatherRowsOp, [table, index], null) as T;
+/** Rows of table (R, ...) named by index (...) i32 -> (..., ...), as an embedding does; f32 of a table in a weight format. Throws RangeOpError for a row that does not exist. */
+export function gatherRows<T extends DType>(table: Tensor<T>, index: Tensor): Tensor<T extends 'i32' ? 'i32' : 'f32'> {
+  return apply1(gatherRowsOp, [table, index], null) as Tensor<T extends 'i32' ? 'i32' : 'f32'>;
 }
 
 export const scatterRowsOp = defineOp<null>({

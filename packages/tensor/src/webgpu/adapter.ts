@@ -29,6 +29,7 @@ export interface Chosen {
   readonly name: string;
   readonly software: boolean;
   readonly features: ReadonlySet<string>;
+  readonly packedDot: boolean;
   /** Of each optional feature, whether it is used or why not. */
   readonly notes: readonly string[];
 }
@@ -97,7 +98,9 @@ export async function chooseDevice(options: WebGPUDeviceOptions): Promise<Chosen
   const device = await adapter.requestDevice({ label: 'unroll', requiredFeatures: use, requiredLimits: wantedLimits(adapter.limits) });
   const tuning = options.tuning ?? 'auto';
   const software = tuning === 'auto' ? isSoftware(adapter) : tuning === 'software';
-  return { adapter, device, name: nameOf(adapter), software, features: new Set(use), notes };
+  const packedDot = gpu.wgslLanguageFeatures?.has('packed_4x8_integer_dot_product') === true;
+  notes.push(`int8 dot products ${packedDot ? 'used' : 'not offered'}`);
+  return { adapter, device, name: nameOf(adapter), software, features: new Set(use), packedDot, notes };
 }
 
 function wantedLimits(limits: GpuLimits): Record<string, number> {

@@ -3,6 +3,8 @@
 
 /** What `createWebGPUDevice` needs: `navigator.gpu` in a browser, the result of `create([])` of the package `webgpu` in Node. */
 export interface GpuLike {
+  /** What the shader language offers beyond its first version; a set of names. */
+  readonly wgslLanguageFeatures?: { has(name: string): boolean };
   requestAdapter(options?: { readonly powerPreference?: 'low-power' | 'high-performance' }): Promise<object | null>;
 }
 

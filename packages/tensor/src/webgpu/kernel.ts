@@ -29,6 +29,8 @@ export interface KernelSpec<P extends Params> {
   readonly write?: Readonly<Record<string, string>>;
   readonly workgroup?: number;
   readonly enable?: readonly string[];
+  /** Features of the language that the body uses. */
+  readonly requires?: readonly string[];
   /** Functions of the library. */
   readonly uses?: readonly string[];
   readonly faults?: boolean;
@@ -53,9 +55,21 @@ const faultSource = `fn report(value: i32, place: u32) {
 `;
 
 function sourceOf<P extends Params>(spec: KernelSpec<P>): string {
-  const { params, read = {}, write = {}, workgroup = 64, enable = [], uses = [], faults = false, outside = '', builtins = '', body } = spec;
+  const {
+    params,
+    read = {},
+    write = {},
+    workgroup = 64,
+    enable = [],
+    requires = [],
+    uses = [],
+    faults = false,
+    outside = '',
+    builtins = '',
+    body,
+  } = spec;
   const fields = Object.entries({ ...params, ...(faults ? { site: 'u32' } : {}) });
-  const lines = enable.map((feature) => `enable ${feature};`);
+  const lines = [...enable.map((feature) => `enable ${feature};`), ...requires.map((feature) => `requires ${feature};`)];
   if (fields.length > 0) {
     lines.push(
       `struct Params { ${fields.map(([name, type]) => `${name}: ${type}`).join(', ')} }`,

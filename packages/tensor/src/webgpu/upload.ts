@@ -11,7 +11,8 @@ export function uploadChunks(encoder: Encoder, to: PooledBuffer, offset: number,
   for (let at = 0; at < bytes.byteLength; at += chunkBytes) encoder.upload(to, offset + at, bytes.subarray(at, at + chunkBytes));
 }
 
-const convert = (dtype: 'f16' | 'bf16') =>
+/** A thread for each value: stored halves to the bits of f32. */
+export const convert = (dtype: 'f16' | 'bf16') =>
   kernel('from', [dtype], () => ({
     params: { n: 'u32' },
     read: { halves: 'u32' },

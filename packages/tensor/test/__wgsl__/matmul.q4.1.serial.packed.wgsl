@@ -1,0 +1,78 @@
+requires packed_4x8_integer_dot_product;
+struct Params { M: u32, N: u32, K: u32, G: u32, B: u32, n0: u32, NC: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> w: array<u32>;
+@group(0) @binding(3) var<storage, read> scales: array<vec4u>;
+@group(0) @binding(4) var<storage, read_write> c: array<f32>;
+fn half_f(h: u32) -> f32 {
+  let m = h & 0x3ffu;
+  let e = (h >> 10u) & 0x1fu;
+  // Subnormals become whole numbers times 2^-24: both are normal in f32, so a GPU that flushes subnormals gives them too.
+  let small = bitcast<u32>(f32(m) * 5.9604644775390625e-8);
+  return bitcast<f32>(((h & 0x8000u) << 16u) | select(((e + 112u) << 23u) | (m << 13u), small, e == 0u));
+}
+fn dot_i8(a: u32, b: u32) -> i32 { return dot4I8Packed(a, b); }
+fn value(row: u32, k: u32) -> f32 {
+  if (k < p.K) { return a[row * p.K + k]; }
+  return 0.0;
+}
+/** The largest magnitude of a group, as bits: NaN counts as the largest. */
+fn largest(row: u32, g: u32) -> u32 {
+  var most = 0u;
+  for (var k = g * 32u; k < min(g * 32u + 32u, p.K); k++) { most = max(most, bitcast<u32>(a[row * p.K + k]) & 0x7fffffffu); }
+  return most;
+}
+fn rounded(row: u32, k: u32, inverse: f32) -> u32 {
+  let x = vec4f(value(row, k), value(row, k + 1u), value(row, k + 2u), value(row, k + 3u));
+  let q = vec4u(vec4i(round(x * inverse))) & vec4u(255u);
+  return q.x | (q.y << 8u) | (q.z << 16u) | (q.w << 24u);
+}
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let group = wg.x + wg.y * groups.x;
+  let index = group * 64u + lane;
+  let block = index % p.B;
+  let m = (index / p.B) * 1u;
+  if (m >= p.M) { return; }
+  let m0 = min(m + 0u, p.M - 1u);
+  var low0 = vec4f();
+  var high0 = vec4f();
+  for (var g = 0u; g < p.G; g += 1u) {
+    let s = scales[block * p.G + g];
+    let slow = vec4f(half_f(s.x & 0xffffu), half_f(s.x >> 16u), half_f(s.y & 0xffffu), half_f(s.y >> 16u));
+    let shigh = vec4f(half_f(s.z & 0xffffu), half_f(s.z >> 16u), half_f(s.w & 0xffffu), half_f(s.w >> 16u));
+    let at = (block * p.G + g) * 32u;
+    let most0 = largest(m0, g);
+    let inverse0 = select(127.0 / bitcast<f32>(most0), 0.0, most0 == 0u);
+    var lo0 = vec4i();
+    var hi0 = vec4i();
+    var all0 = 0;
+    for (var j = 0u; j < 8u; j++) {
+      let w0 = w[at + j * 4u + 0u];
+  let w1 = w[at + j * 4u + 1u];
+  let w2 = w[at + j * 4u + 2u];
+  let w3 = w[at + j * 4u + 3u];
+      {
+        let q = rounded(m0, g * 32u + j * 4u, inverse0);
+        lo0 += vec4i(dot_i8(w0 & 0x0f0f0f0fu, q), dot_i8(w1 & 0x0f0f0f0fu, q), dot_i8(w2 & 0x0f0f0f0fu, q), dot_i8(w3 & 0x0f0f0f0fu, q));
+        hi0 += vec4i(dot_i8((w0 >> 4u) & 0x0f0f0f0fu, q), dot_i8((w1 >> 4u) & 0x0f0f0f0fu, q), dot_i8((w2 >> 4u) & 0x0f0f0f0fu, q), dot_i8((w3 >> 4u) & 0x0f0f0f0fu, q));
+        all0 += dot_i8(q, 0x01010101u);
+      }
+    }
+    {
+      // A group with NaN or infinity makes its row NaN.
+      let bad = most0 >= 0x7f800000u;
+      let scale = bitcast<f32>(select(bitcast<u32>(bitcast<f32>(most0) / 127.0), 0x7fc00000u, bad));
+      low0 += vec4f(lo0 - vec4i(8 * all0)) * (slow * scale);
+      high0 += vec4f(hi0 - vec4i(8 * all0)) * (shigh * scale);
+    }
+  }
+  if (m + 0u < p.M) {
+    let to = (m + 0u) * p.NC + p.n0 + block * 8u;
+    for (var j = 0u; j < 4u; j++) {
+      if (block * 8u + j < p.N) { c[to + j] = low0[j]; }
+      if (block * 8u + j + 4u < p.N) { c[to + j + 4u] = high0[j]; }
+    }
+  }
+}
