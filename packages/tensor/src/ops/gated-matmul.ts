@@ -39,13 +39,8 @@ export const gatedMatmulOp = defineOp<null>({
     if (y!.size === 0) return;
     const { M, K, I } = plan([x!, b!]);
     const both = c.scratch(M * I * 8);
-<<<<<<< HEAD
-    multiplyRows(c, c.at(x!), c.at(b!), both, M, K, 2 * I);
-    c.kernels.siluMul(both, c.at(y!), I, 0, M);
-=======
     multiplyWeight(c, c.at(x!), b!, both, M, K, 2 * I);
-    c.kernels.siluMul(both, c.at(y!), M, I);
->>>>>>> e61156c (Weight formats: f16, bf16, q8 and q4 weights on both devices)
+    c.kernels.siluMul(both, c.at(y!), I, 0, M);
   },
   wgsl([x, b], _, [y], traits) {
     if (y!.size === 0) return [];

@@ -49,13 +49,8 @@ export const normMatmulOp = defineOp<NormMatmulAttrs>({
     if (y!.size === 0) return;
     const { M, K, N } = rowsByMatrix('normMatmul', x!, b!);
     const normed = c.scratch(M * K * 4);
-<<<<<<< HEAD
     c.kernels.rmsNorm(c.at(x!), c.at(w!), normed, K, eps, 0, M);
-    multiplyRows(c, normed, c.at(b!), c.at(y!), M, K, N);
-=======
-    c.kernels.rmsNorm(c.at(x!), c.at(w!), normed, M, K, eps);
     multiplyWeight(c, normed, b!, c.at(y!), M, K, N);
->>>>>>> e61156c (Weight formats: f16, bf16, q8 and q4 weights on both devices)
   },
   wgsl([x, w, b], { eps }, [y], traits) {
     if (y!.size === 0) return [];
@@ -111,13 +106,8 @@ export const addNormMatmulOp = defineOp<NormMatmulAttrs>({
     addRmsNormOp.cpu(c, [a!, r!, w0!], { eps }, [z!]);
     if (y!.size === 0) return;
     const normed = c.scratch(M * K * 4);
-<<<<<<< HEAD
     c.kernels.rmsNorm(c.at(z!), c.at(w!), normed, K, eps, 0, M);
-    multiplyRows(c, normed, c.at(b!), c.at(y!), M, K, N);
-=======
-    c.kernels.rmsNorm(c.at(z!), c.at(w!), normed, M, K, eps);
     multiplyWeight(c, normed, b!, c.at(y!), M, K, N);
->>>>>>> e61156c (Weight formats: f16, bf16, q8 and q4 weights on both devices)
   },
   wgsl([a, r, w0, w, b], { eps }, [y, z], traits) {
     const { M, K, N } = rowsByMatrix('addNormMatmul', a!, b!);
