@@ -1,6 +1,4 @@
-import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { forward, type RecurrentModel } from '@unroll/recurrent';
 import { type GeneratedToken, generate, generateRecovering } from '@unroll/sampler';
@@ -9,14 +7,13 @@ import type { WebGPUDevice } from '@unroll/tensor/webgpu';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { openWebGPU } from '../src/model/device.js';
 import { type LoadedModel, loadModel } from '../src/model/load.js';
+import { useSoftwareVulkan } from './software-vulkan.js';
 import { adderWithExpected, fakeIo, jsonLines, unroll } from './support.js';
 
 // Software drivers compile some shaders for seconds.
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 60_000 });
 
-const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
-if (process.env.VK_DRIVER_FILES === undefined && existsSync(swiftShader)) process.env.VK_DRIVER_FILES = swiftShader;
-process.env.XDG_RUNTIME_DIR ??= tmpdir();
+useSoftwareVulkan();
 
 const opened: LoadedModel[] = [];
 async function load(device: 'cpu' | 'webgpu'): Promise<LoadedModel> {

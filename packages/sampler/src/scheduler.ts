@@ -27,6 +27,9 @@ export type RequestOptions = Omit<CommonOptions, 'model' | 'tokenizer' | 'policy
   readonly prompt: string | readonly number[];
 };
 
+const severalTokens = 'it runs several tokens of one text in a pass, and requests share each pass with one token each';
+const sharedHook = 'requests share each pass, so a hook would see the states of others';
+
 /**
  * Runs many requests over one model, whatever their depths: requests at different recurrences share each core pass, since the weights are
  * the same. They join and leave at any recurrence; prelude and coda run for whoever needs them. Every tick recurs all requests that
@@ -68,6 +71,10 @@ export class Scheduler {
     const who = 'Scheduler.add';
     const not = ['model', 'tokenizer', 'policy', 'speculative', 'wavefront', 'hook'];
     checkShapes(who, options, ['prompt']);
+    for (const name of ['speculative', 'wavefront', 'hook']) {
+      if ((options as Record<string, unknown>)[name] !== undefined)
+        throw new OptionError(`${who}: ${name} cannot be scheduled: ${name === 'hook' ? sharedHook : severalTokens}`);
+    }
     refuseUnknownOptions(who, options, [...commonNames.filter((name) => !not.includes(name)), 'prompt']);
     const { model, tokenizer } = this.#options;
     const full: CommonOptions = { ...options, model, ...(tokenizer === undefined ? {} : { tokenizer }) };
@@ -75,7 +82,7 @@ export class Scheduler {
     const run = parseRun(who, full, [prompt]);
     if (run.exit?.inPrefill === 'positions')
       throw new OptionError(
-        `${who}: exit with inPrefill "positions" cannot be scheduled: the positions of a prompt share its passes, one row for each request`,
+        `${who}: exit with inPrefill "positions" cannot be scheduled: prompts share passes row by row, so the positions of one cannot leave alone`,
       );
     const use = cacheUse(full);
     const reason = this.#cache.refusal(use);

@@ -1,22 +1,31 @@
 import { parseKVPolicy } from '@unroll/nn';
+import { OptionError } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
-import { afterAll, describe, expect, it } from 'vitest';
-import { type CommonOptions, generate, generateBatch, latentDiff, Scheduler, Session } from '../src/index.js';
-import { all, tinyModel } from './support.js';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { type CommonOptions, type GeneratedToken, generateBatch, latentDiff, Scheduler, Session, type TurnOptions } from '../src/index.js';
+import { all, run, tinyModel } from './support.js';
+import { readmeTables, Table } from './table.js';
 
-// The README's table of what goes with what: every cell works, with the memory balanced behind it, or is refused with the reason.
+// The README's tables of what goes with what: every cell works, with the text of the same options alone and the memory balanced behind
+// it, or is refused with the reason.
+
+vi.setConfig({ testTimeout: 120_000 });
 
 const device = createCpuDevice();
-const model = tinyModel(device, 51);
+const model = tinyModel(device, 51, { block_size: 32 });
 afterAll(() => device.dispose());
 
-const features: Record<string, Partial<CommonOptions>> = {
+type Options = Partial<CommonOptions>;
+
+const features: Record<string, Options> = {
   exit: { exit: latentDiff({ threshold: 0.3 }) },
+  'exit by position': { exit: latentDiff({ threshold: 0.3, inPrefill: 'positions' }) },
   'depth by token': { recurrences: (index) => 2 + (index % 2) },
   'warm start': { warmStart: 'state' },
   speculative: { speculative: { draftRecurrences: 1, lookahead: 2 } },
-  'approximate speculation': { speculative: { draftRecurrences: 1, lookahead: 2, threshold: 0.5 } },
+  'speculative, threshold': { speculative: { draftRecurrences: 1, lookahead: 2, threshold: 0.5 } },
   wavefront: { wavefront: { freeze: 'fixed' } },
+  hook: { hook: () => undefined },
 };
 const policies = [
   'full',
@@ -31,74 +40,151 @@ const policies = [
 ];
 const base = { model, maxNewTokens: 4, recurrences: 3, stopTokens: [] };
 
-async function outcome(work: () => Promise<unknown[]>): Promise<string> {
-  const before = device.memory().buffers;
-  const result = await work().then(
-    (items) => (items.length > 0 ? 'works' : 'gave nothing'),
-    (error: Error) => `${error.name}: ${error.message}`,
-  );
-  expect(device.memory().buffers).toBe(before);
-  return result;
+/** What serves the options, or the policy, at least. */
+const useFor = (options: Options, policy: string | undefined) => {
+  if (options.wavefront !== undefined) return 'wavefront' as const;
+  return policy === undefined || !['full', 'compress-r2', 'compress-anchor'].includes(policy)
+    ? ('mixed-depth' as const)
+    : ('equal-depth' as const);
+};
+const named = (policy: string | undefined) => (policy === undefined ? {} : { policy: parseKVPolicy(policy) });
+const essence = ({ token, logprob, recurrences }: GeneratedToken) => [token, logprob, recurrences];
+
+/** What `generate` gives for a prompt alone, over the policy that the others have. */
+async function alone(options: Options, prompt: number[], policy: string | undefined): Promise<unknown[]> {
+  const own = policy ?? (options.wavefront === undefined ? 'latest' : undefined);
+  return (await run({ ...base, ...options, prompt, ...named(own) })).map(essence);
 }
 
-const serial = ['speculative', 'approximate speculation', 'wavefront'];
-const one = (options: Partial<CommonOptions>) => outcome(() => all(generate({ ...base, ...options, prompt: [1, 2, 3] })));
+const turnOf = (options: Options): Omit<TurnOptions, 'prompt'> => {
+  const { model: _, ...turn } = { ...base, ...options };
+  return turn;
+};
+
+/** A session of two turns; the second may be had from what `change` makes of the first. */
+async function twoTurns(options: Options, policy: string | undefined, change: (session: Session) => Promise<Session>): Promise<void> {
+  const sessions = [new Session({ model, use: useFor(options, policy), ...named(policy) })];
+  try {
+    const first = await all(sessions[0]!.generate({ ...turnOf(options), prompt: [1, 2] }));
+    expect(first.map(essence)).toEqual(await alone(options, [1, 2], policy));
+    const prompt = [...sessions[0]!.tokens, 5];
+    sessions.push(await change(sessions[0]!));
+    for (const session of new Set(sessions)) {
+      const second = await all(session.generate({ ...turnOf(options), prompt }));
+      expect(second.map(essence)).toEqual(await alone(options, prompt, policy));
+    }
+  } finally {
+    for (const session of new Set(sessions)) session.dispose();
+  }
+}
+
+const ways: Record<string, (options: Options, policy?: string) => Promise<void>> = {
+  'batch, samples': async (options, policy) => {
+    const prompts = [[1, 2], [3], [4, 5, 6]];
+    const items = await all(generateBatch({ ...base, ...options, ...named(policy), prompts, samples: 2 }));
+    for (const [i, prompt] of prompts.entries()) {
+      const own = items.filter((item) => item.prompt === i && item.sample === 0).map(essence);
+      expect(own).toEqual(await alone(options, prompt, policy ?? 'latest'));
+    }
+  },
+  scheduler: async (options, policy) => {
+    const scheduler = new Scheduler({ model, sequences: 2, use: useFor({}, policy), ...named(policy) });
+    try {
+      const prompts = [[1, 2], [3], [4, 5, 6]];
+      const texts = await Promise.all(prompts.map(async (prompt) => all(scheduler.add({ ...turnOf(options), prompt }))));
+      for (const [i, prompt] of prompts.entries()) expect(texts[i]!.map(essence)).toEqual(await alone(options, prompt, policy));
+    } finally {
+      scheduler.dispose();
+    }
+  },
+  session: (options, policy) => twoTurns(options, policy, async (session) => session),
+  fork: (options, policy) => twoTurns(options, policy, async (session) => session.fork()),
+  'save, load': (options, policy) =>
+    twoTurns(options, policy, async (session) => {
+      const to = { model, use: useFor(options, policy), ...named(policy) };
+      return Session.load(to, await session.save());
+    }),
+  'sliding window': async (options, policy) => {
+    const session = new Session({ model, contextFull: 'slide', use: useFor(options, policy), ...named(policy) });
+    try {
+      const prompt = Array.from({ length: 40 }, (_, i) => i % 24);
+      const items = await all(session.generate({ ...turnOf(options), prompt }));
+      expect(items[items.length - 1]!.report!.droppedTokens).toBe(12);
+      expect(items.map(essence)).toEqual(await alone(options, prompt.slice(12), policy));
+    } finally {
+      session.dispose();
+    }
+  },
+};
+
+/** The reason of a refusal; undefined where it works. */
+async function refusalOf(work: () => Promise<unknown>): Promise<string | undefined> {
+  const before = device.memory().buffers;
+  let refusal: string | undefined;
+  try {
+    await work();
+  } catch (error) {
+    if (!OptionError.is(error)) throw error;
+    refusal = /(?:cannot (?:be combined|be scheduled|serve [a-z-]+)|decode one sequence): (.+)$/.exec(error.message)?.[1];
+    expect(refusal, error.message).toBeDefined();
+  }
+  expect(device.memory().buffers).toBe(before);
+  return refusal;
+}
+
+const names = Object.keys(features);
+const byFeature = new Table(names, [...names, ...Object.keys(ways)]);
+const byPolicy = new Table([...names, ...Object.keys(ways)], policies);
 
 describe('two features', () => {
-  const names = Object.keys(features);
-  const pairs = names
-    .flatMap((a, i) => names.slice(i + 1).map((b) => [a, b] as const))
-    .filter(([a, b]) => !(a === 'speculative' && b === 'approximate speculation'));
-  it.each(pairs)('%s with %s', async (a, b) => {
-    const result = await one({ ...features[a], ...features[b] });
-    const clash =
-      (serial.includes(a) && !serial.includes(b)) ||
-      (serial.includes(b) && !serial.includes(a)) ||
-      (serial.includes(a) && serial.includes(b));
-    if (clash) expect(result).toMatch(/^OptionError: generate: .* cannot be combined: /);
-    else expect(result).toBe('works');
-  });
-});
-
-describe('a feature and a policy', () => {
-  const cells = Object.keys(features).flatMap((feature) => policies.map((policy) => [feature, policy] as const));
-  it.each(cells)('%s over %s', async (feature, policy) => {
-    const result = await one({ ...features[feature], policy: parseKVPolicy(policy) });
-    const mixed = ['exit', 'depth by token', 'wavefront'].includes(feature);
-    const refused =
-      (mixed && ['full', 'compress-r2', 'compress-anchor'].includes(policy)) ||
-      (feature === 'speculative' && !['full', 'latest', 'skip'].includes(policy));
-    if (refused) expect(result).toMatch(/^OptionError: .* cannot serve (mixed-depth|wavefront|parallel): /);
-    else expect(result).toBe('works');
+  const several = ['speculative', 'speculative, threshold', 'wavefront'];
+  const pairs = names.flatMap((a) =>
+    names.filter((b) => a !== b && !(a.startsWith('spec') && b.startsWith('spec'))).map((b) => [a, b] as const),
+  );
+  it.each(pairs.filter(([a, b]) => !(a.startsWith('exit') && b.startsWith('exit'))))('%s with %s', async (a, b) => {
+    const refusal = await refusalOf(async () => {
+      const items = await run({ ...base, ...features[a], ...features[b], prompt: [1, 2, 3] });
+      expect(items.length).toBe(4);
+    });
+    const clash = (several.includes(a) && b !== 'hook') || (several.includes(b) && a !== 'hook');
+    expect(refusal !== undefined, refusal ?? 'works').toBe(clash);
+    byFeature.set(a, b, refusal);
   });
 });
 
 describe('a feature and a way of running', () => {
-  it.each(Object.keys(features))('%s in a batch, a session, a scheduler', async (feature) => {
-    const options = { ...base, ...features[feature] };
-    const { model: _, ...turn } = options;
-    const batch = await outcome(() => all(generateBatch({ ...options, prompts: [[1, 2], [3]] })));
-    const session = await outcome(async () => {
-      const own = new Session({ model, use: feature === 'wavefront' ? 'wavefront' : 'mixed-depth' });
-      try {
-        const first = await all(own.generate({ ...turn, prompt: [1, 2] }));
-        return [...first, ...(await all(own.generate({ ...turn, prompt: [...own.tokens, 5] })))];
-      } finally {
-        own.dispose();
-      }
-    });
-    const scheduled = await outcome(async () => {
-      const scheduler = new Scheduler({ model, sequences: 2 });
-      try {
-        return await all(scheduler.add({ ...turn, prompt: [1, 2] }));
-      } finally {
-        scheduler.dispose();
-      }
-    });
-    expect(session).toBe('works');
-    if (serial.includes(feature)) {
-      expect(batch).toMatch(/OptionError: generateBatch: .* decode one sequence/);
-      expect(scheduled).toMatch(/OptionError: Scheduler.add: unknown option/);
-    } else expect([batch, scheduled]).toEqual(['works', 'works']);
+  const cells = names.flatMap((feature) => Object.keys(ways).map((way) => [feature, way] as const));
+  it.each(cells)('%s, %s', async (feature, way) => {
+    const refusal = await refusalOf(() => ways[way]!(features[feature]!));
+    const several = ['speculative', 'speculative, threshold', 'wavefront'].includes(feature);
+    const refused =
+      (several && ['batch, samples', 'scheduler'].includes(way)) || (way === 'scheduler' && ['hook', 'exit by position'].includes(feature));
+    expect(refusal !== undefined, refusal ?? 'works').toBe(refused);
+    byFeature.set(feature, way, refusal);
   });
+});
+
+describe('a feature, or a way of running, and a policy', () => {
+  const cells = [...names, ...Object.keys(ways)].flatMap((row) => policies.map((policy) => [row, policy] as const));
+  it.each(cells)('%s over %s', async (row, policy) => {
+    const way = ways[row];
+    const refusal = await refusalOf(async () => {
+      if (way !== undefined) return way({}, policy);
+      const items = await run({ ...base, ...features[row], prompt: [1, 2, 3], ...named(policy) });
+      expect(items.length).toBe(4);
+      const { logicalBytes, allocatedBytes } = items[3]!.report!.cache;
+      expect(allocatedBytes).toBeGreaterThanOrEqual(logicalBytes);
+    });
+    const mixed = ['exit', 'exit by position', 'depth by token', 'wavefront'].includes(row);
+    const refused =
+      (mixed && ['full', 'compress-r2', 'compress-anchor'].includes(policy)) ||
+      (row === 'speculative' && !['full', 'latest', 'skip'].includes(policy));
+    expect(refusal !== undefined, refusal ?? 'works').toBe(refused);
+    byPolicy.set(row, policy, refusal);
+  });
+});
+
+it('the README says so', () => {
+  const generated = `${byFeature}\n\n${byPolicy}`;
+  expect(readmeTables(generated)).toBe(generated);
 });

@@ -126,7 +126,7 @@ describe('depth-aware batching', () => {
   it('refuses what it cannot do', () => {
     const scheduler = new Scheduler({ model, sequences: 1, policy: parseKVPolicy('full'), use: 'equal-depth' });
     expect(() => scheduler.add({ prompt: [1], exit: kl() })).toThrow(/cannot serve mixed-depth/);
-    expect(() => scheduler.add({ prompt: [1], wavefront: {} } as never)).toThrow(/unknown option "wavefront"/);
+    expect(() => scheduler.add({ prompt: [1], wavefront: {} } as never)).toThrow(/wavefront cannot be scheduled/);
     expect(() => scheduler.add({ prompt: [] })).toThrow(/no tokens/);
     scheduler.dispose();
     expect(() => new Scheduler({ model, sequences: 0 })).toThrow(/sequences must be a whole number from 1/);
