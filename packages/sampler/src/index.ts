@@ -42,7 +42,7 @@ export type { DepthByToken, Intervention, RecurrenceEvent, RecurrenceHook, Recur
 export type { Alternative } from './sampling.js';
 export { type RequestOptions, Scheduler, type SchedulerOptions } from './scheduler.js';
 export { type Score, type ScoredToken, type ScoreOptions, score } from './score.js';
-export { type SavedSession, Session, type SessionOptions, type TurnOptions } from './session.js';
+export { type CachedToken, type SavedSession, Session, type SessionOptions, type TurnOptions } from './session.js';
 export type { SpeculativeOptions } from './speculative.js';
 export { type TargetDepthOptions, targetDepth } from './target-depth.js';
 export {

@@ -5,7 +5,7 @@ import { type GenerateOptions, strategyFor } from './generate.js';
 import type { CacheUse, LanguageModel, ModelCache, TextCodec } from './language-model.js';
 import { cacheUse, commonNames, parseRun, promptTokens } from './options.js';
 import { disposeThought } from './plain.js';
-import { type Engine, emptyTally, newLane } from './run.js';
+import { type Engine, emptyTally, newLane, type WarmStart } from './run.js';
 import { think } from './think.js';
 
 export interface SessionOptions {
@@ -22,12 +22,20 @@ export interface SessionOptions {
 
 export type TurnOptions = Omit<GenerateOptions, 'model' | 'tokenizer' | 'policy' | 'cache'>;
 
-/** A token in the cache, and how its keys came about; recipes are equal when a fresh run would compute the same keys. */
-interface Cached {
+/** A token in the cache, and how its keys came about. Their policy is the session's. */
+export interface CachedToken {
   readonly token: number;
-  readonly depth: number;
-  /** Undefined when no fresh run of this token as part of a prompt gives the same keys. */
-  readonly recipe: string | undefined;
+  /** Recurrences that the token has run. */
+  readonly recurrences: number;
+  /** What keyed its initial state, and multiplied it. */
+  readonly stateSeed: number;
+  readonly initScale: number;
+  /** How it started where the token before it ended. */
+  readonly warmStart?: WarmStart;
+  /** The rule that could stop it. */
+  readonly exit?: string;
+  /** Whether a fresh run of this token as part of a prompt, at this depth and from this state, gives the same keys. */
+  readonly reproducible: boolean;
 }
 
 /** What `Session.save` gives: named arrays and texts, as a safetensors file holds them. */
@@ -36,7 +44,7 @@ export interface SavedSession {
   readonly tensors: ReadonlyMap<string, { readonly shape: readonly number[]; readonly data: Float32Array | Int32Array }>;
 }
 
-const format = 'unroll-session-1';
+const format = 'unroll-session-2';
 
 /**
  * A conversation that keeps its keys and values: each turn reuses the longest common prefix of what it has and what is asked, as far as a
@@ -45,7 +53,7 @@ const format = 'unroll-session-1';
 export class Session {
   readonly #options: SessionOptions;
   readonly #cache: ModelCache;
-  #log: Cached[] = [];
+  #log: CachedToken[] = [];
   #busy = false;
 
   /** Throws OptionError. */
@@ -64,6 +72,11 @@ export class Session {
   /** Tokens whose keys are kept. */
   get tokens(): readonly number[] {
     return this.#log.map(({ token }) => token);
+  }
+
+  /** The same tokens, with how their keys came about. */
+  get records(): readonly CachedToken[] {
+    return [...this.#log];
   }
 
   usage(): ReturnType<ModelCache['usage']> {
@@ -89,9 +102,9 @@ export class Session {
       const { seed = 0, stateSeed = seed, initScale = 1 } = options;
       const lane = newLane(prompt, { seed, stateSeed, limit: run.maxNewTokens[0]! });
       if (lane.limit === 0) return;
-      const recipe = (depth: number) => JSON.stringify([depth, initScale === 0 ? 0 : stateSeed, initScale]);
       const whole = options.hook === undefined && !(options.exit?.inPrefill ?? false);
-      const reused = this.#reusable(prompt, run.depth(0), whole ? recipe(run.depth(0)) : undefined);
+      const asked = whole ? { recurrences: run.depth(0), stateSeed, initScale } : undefined;
+      const reused = this.#reusable(prompt, run.depth(0), asked);
       cache.truncate(reused, 0);
       const log = this.#log.slice(0, reused);
       this.#log = log;
@@ -103,9 +116,16 @@ export class Session {
           const item = emitter.accept(produced);
           // A token is in the cache once the one behind it is known.
           for (let i = log.length; i < lane.tokens.length - 1; i++) {
-            const depth = i < prompt.length ? run.depth(0) : run.depth(i - prompt.length + 1);
-            const same = i < prompt.length ? whole : stepwise;
-            log.push({ token: lane.tokens[i]!, depth, recipe: same ? recipe(depth) : undefined });
+            const decoded = i >= prompt.length;
+            log.push({
+              token: lane.tokens[i]!,
+              recurrences: decoded ? item.recurrences : lane.promptRecurrences[i - reused]!,
+              stateSeed,
+              initScale,
+              ...(decoded && run.warmStart !== undefined ? { warmStart: run.warmStart } : {}),
+              ...(run.exit !== undefined && (decoded || run.exit.inPrefill !== false) ? { exit: run.exit.name } : {}),
+              reproducible: decoded ? stepwise : whole,
+            });
           }
           yield item;
         }
@@ -140,7 +160,7 @@ export class Session {
     this.#idle('save');
     const { entries, keys, values, ...kind } = await this.#cache.save();
     const probe = await probeModel(this.#options.model);
-    const log = this.#log.map(({ depth, recipe }) => [depth, recipe ?? null]);
+    const log = this.#log.map(({ token: _, ...how }) => how);
     return {
       metadata: { format, cache: JSON.stringify(kind), log: JSON.stringify(log) },
       tensors: new Map([
@@ -168,7 +188,7 @@ export class Session {
     if (mine.length !== probe.length || mine.some((value, i) => !(Math.abs(value - probe[i]!) <= 1e-2 * scale)))
       throw bad('it was saved with another model; its keys mean nothing to this one');
     let kind: { policy: unknown; layers: unknown; lengths: number[] };
-    let log: [number, string | null][];
+    let log: Omit<CachedToken, 'token'>[];
     try {
       kind = JSON.parse(saved.metadata.cache ?? '');
       log = JSON.parse(saved.metadata.log ?? '');
@@ -177,6 +197,10 @@ export class Session {
     }
     if (!Array.isArray(log) || log.length !== tokens.length || !Array.isArray(kind.lengths) || kind.lengths[0] !== tokens.length)
       throw bad('tokens and keys do not belong together; the file is damaged');
+    const sound = ({ recurrences, stateSeed, initScale, reproducible }: Omit<CachedToken, 'token'>) =>
+      [recurrences, stateSeed, initScale].every((value) => typeof value === 'number') && typeof reproducible === 'boolean';
+    if (!log.every((how) => typeof how === 'object' && how !== null && sound(how)))
+      throw bad('the log of its tokens is not one; the file is damaged');
     const session = new Session(options);
     try {
       session.#cache.load({
@@ -185,7 +209,7 @@ export class Session {
         keys: take('keys', Float32Array),
         values: take('values', Float32Array),
       });
-      session.#log = log.map(([depth, recipe], i) => ({ token: tokens[i]!, depth, recipe: recipe ?? undefined }));
+      session.#log = log.map((how, i) => ({ ...how, token: tokens[i]! }));
       return session;
     } catch (error) {
       session.dispose();
@@ -220,13 +244,20 @@ export class Session {
   }
 
   /** How many cached tokens the prompt begins with; the prompt's last token always runs, for its logits. */
-  #reusable(prompt: readonly number[], depth: number, recipe: string | undefined): number {
+  #reusable(
+    prompt: readonly number[],
+    depth: number,
+    asked: Pick<CachedToken, 'recurrences' | 'stateSeed' | 'initScale'> | undefined,
+  ): number {
     const approximate = this.#options.reuse === 'approximate';
     if (!approximate && this.#cache.refusal('parallel') !== undefined) return 0;
     const mixed = this.#cache.refusal('mixed-depth') === undefined;
-    const fits = (cached: Cached, i: number) => {
+    const fits = (cached: CachedToken, i: number) => {
       if (cached.token !== prompt[i]) return false;
-      return approximate ? mixed || cached.depth === depth : recipe !== undefined && cached.recipe === recipe;
+      if (approximate) return mixed || cached.recurrences === depth;
+      // From zeros, all seeds are one.
+      const sameState = cached.initScale === asked?.initScale && (cached.initScale === 0 || cached.stateSeed === asked.stateSeed);
+      return cached.reproducible && sameState && cached.recurrences === asked?.recurrences;
     };
     const differs = this.#log.findIndex((cached, i) => !fits(cached, i));
     return Math.min(differs < 0 ? this.#log.length : differs, prompt.length - 1);

@@ -129,6 +129,24 @@ describe('sessions', () => {
     expect(device.memory().buffers).toBe(idle);
   });
 
+  it('records how every token came about', async () => {
+    const session = new Session({ model });
+    const exit = latentDiff({ threshold: 0.25, inPrefill: 'positions' });
+    const items = await turn(session, { ...base, prompt: [1, 2, 3], recurrences: 9, exit, warmStart: 'state', seed: 4, initScale: 2 });
+    const { promptRecurrences } = items[4]!.report!;
+    expect(new Set(promptRecurrences).size).toBeGreaterThan(1);
+    const how = { stateSeed: 4, initScale: 2, exit: 'latent-diff', reproducible: false };
+    expect(session.records).toEqual([
+      ...[1, 2, 3].map((token, i) => ({ token, recurrences: promptRecurrences![i], ...how })),
+      ...items.slice(0, 4).map(({ token }, i) => ({ token, recurrences: items[i + 1]!.recurrences, ...how, warmStart: 'state' })),
+    ]);
+    await turn(session, { ...base, prompt: [1, 2, 7] });
+    expect(session.records.slice(0, 4).map(({ recurrences, reproducible }) => [recurrences, reproducible])).toEqual(
+      new Array(4).fill([4, true]),
+    );
+    session.dispose();
+  });
+
   it('one turn at a time', async () => {
     const session = new Session({ model });
     const running = session.generate({ ...base, prompt: [1] });
@@ -192,6 +210,8 @@ describe('save and load', () => {
     await expect(damaged({ metadata: { ...saved.metadata, format: 'x' } })).rejects.toThrow(/format is "x"/);
     await expect(damaged({ metadata: { ...saved.metadata, log: '[' } })).rejects.toThrow(/not JSON/);
     await expect(damaged({ metadata: { ...saved.metadata, log: '[]' } })).rejects.toThrow(/do not belong together/);
+    const log = JSON.stringify(JSON.parse(saved.metadata.log!).map(() => [4, null]));
+    await expect(damaged({ metadata: { ...saved.metadata, log } })).rejects.toThrow(/log of its tokens is not one/);
     const without = new Map(saved.tensors);
     without.delete('keys');
     await expect(damaged({ tensors: without })).rejects.toThrow(/"keys" is missing/);
