@@ -11,7 +11,7 @@ afterAll(() => playground.close());
 const PROMPT = encodeURIComponent('90+19=');
 
 test('a GPU that is lost comes back, and the answer is the same', async () => {
-  const { page, context, complaints } = await playground.open(`?device=webgpu&prompt=${PROMPT}&a.depth=2&b.depth=2`);
+  const { page, context, complaints } = await playground.open(`?model=adder&device=webgpu&prompt=${PROMPT}&a.depth=2&b.depth=2`);
   await answerOf(page, 'A');
   expect(await answerOf(page, 'B')).toBe('109');
   // The recording behind the answer would meet the loss first.
@@ -29,7 +29,7 @@ test('a GPU that is lost comes back, and the answer is the same', async () => {
 test('without WebGPU a link that asks for it says so, with the CPU as a way out', async () => {
   const bare = await startPlayground({ args: CHROMIUM_ARGS.filter((arg) => arg !== '--enable-unsafe-webgpu') });
   try {
-    const { page } = await bare.open(`?device=webgpu&prompt=${PROMPT}&b.depth=2`);
+    const { page } = await bare.open(`?model=adder&device=webgpu&prompt=${PROMPT}&b.depth=2`);
     expect(await page.getByRole('alert').textContent()).toContain('found no adapter');
     await page.getByRole('button', { name: 'Use the CPU' }).click();
     expect(await answerOf(page, 'B')).toBe('109');
@@ -43,7 +43,7 @@ test('without WebGPU a link that asks for it says so, with the CPU as a way out'
 test('without the headers the page says what is missing, and its service worker sets them from the second load on', async () => {
   const plain = await startPlayground({ isolated: false });
   try {
-    const { page } = await plain.open(`?prompt=${PROMPT}`, { serviceWorkers: 'allow' });
+    const { page } = await plain.open(`?model=adder&prompt=${PROMPT}`, { serviceWorkers: 'allow' });
     await page.getByText('This page is not cross-origin isolated').waitFor();
     await page.evaluate(() => navigator.serviceWorker.ready.then(() => true));
     await page.waitForFunction(() => navigator.serviceWorker.controller !== null);

@@ -16,7 +16,7 @@ const PROMPT = '69862+90145=';
 /** The page with the hub's address filled in. */
 async function openModels(options: HubOptions) {
   hub = await startHub(options);
-  const opened = await playground.open('?view=models');
+  const opened = await playground.open('?view=models&model=adder');
   const { page } = opened;
   await page.getByRole('button', { name: /^adder/ }).waitFor();
   await page.locator('.remote summary').click();
@@ -35,7 +35,7 @@ async function ask(page: Page): Promise<string> {
 }
 
 test('a folder that is dropped is loaded and answers', async () => {
-  const { page, context, complaints } = await playground.open('?view=models');
+  const { page, context, complaints } = await playground.open('?view=models&model=adder');
   const zone = await page.locator('.drop').boundingBox();
   const client = await context.newCDPSession(page);
   const at = { x: zone!.x + 40, y: zone!.y + 20, data: { items: [], files: [ADDER], dragOperationsMask: 1 } };
@@ -49,7 +49,7 @@ test('a folder that is dropped is loaded and answers', async () => {
 });
 
 test('files without a config are refused by name', async () => {
-  const { page, context } = await playground.open('?view=models');
+  const { page, context } = await playground.open('?view=models&model=adder');
   await page.getByTestId('files').setInputFiles([`${ADDER}/tokenizer.json`]);
   expect(await page.getByRole('alert').textContent()).toContain('no config.json among tokenizer.json');
   await context.close();

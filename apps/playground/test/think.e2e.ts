@@ -14,7 +14,15 @@ const PROMPT = '69862+90145=';
 
 /** What the command line program answers. */
 async function cli(depth: number): Promise<string> {
-  const { stdout } = await promisify(execFile)(process.execPath, [CLI.main, 'generate', PROMPT, '--depth', String(depth)]);
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    CLI.main,
+    'generate',
+    PROMPT,
+    '--model',
+    'adder',
+    '--depth',
+    String(depth),
+  ]);
   return stdout.trim().replace(PROMPT, '');
 }
 
@@ -28,9 +36,11 @@ test('the page loads a model by itself, asks it something, and shallow and deep 
 });
 
 test.each(['cpu', 'webgpu'])('greedy text on %s is the command line program’s', async (device) => {
-  const { page, complaints, context } = await playground.open(`?device=${device}&prompt=${encodeURIComponent(PROMPT)}&a.depth=1&b.depth=8`);
+  const { page, complaints, context } = await playground.open(
+    `?model=adder&device=${device}&prompt=${encodeURIComponent(PROMPT)}&a.depth=1&b.depth=4`,
+  );
   const [shallow, deep] = [await answerOf(page, 'A'), await answerOf(page, 'B')];
-  expect([shallow, deep]).toEqual([await cli(1), await cli(8)]);
+  expect([shallow, deep]).toEqual([await cli(1), await cli(4)]);
   expect(shallow).not.toBe(deep);
   await page.getByRole('button', { name: device === 'cpu' ? /^CPU/ : /^WebGPU/ }).click();
   await expect(page.locator('.facts').textContent()).resolves.toContain(device === 'cpu' ? 'you chose the CPU' : 'you chose WebGPU');
@@ -39,7 +49,7 @@ test.each(['cpu', 'webgpu'])('greedy text on %s is the command line program’s'
 });
 
 test('turning the dial by keys changes the answer and the work', async () => {
-  const { page, context } = await playground.open(`?prompt=${encodeURIComponent(PROMPT)}&a.depth=1&b.depth=8`);
+  const { page, context } = await playground.open(`?model=adder&prompt=${encodeURIComponent(PROMPT)}&a.depth=1&b.depth=8`);
   const before = await answerOf(page, 'A');
   await answerOf(page, 'B');
   const passes = await metricOf(page, 'A', 'core passes');

@@ -13,7 +13,7 @@ test('training lowers the loss, measures accuracy by depth, saves safetensors, a
   const { page, context, complaints } = await playground.open('?view=train');
   const metric = async (name: string) =>
     Number.parseFloat((await page.locator('.metric').filter({ hasText: name }).locator('dd').textContent()) ?? '');
-  await page.getByRole('button', { name: /^adder/ }).waitFor();
+  await page.locator('.status .pill:not(.loading)').first().waitFor();
   await page.getByLabel('Problems a step').fill('16');
   await page.getByLabel('Steps', { exact: true }).fill('40');
   await page.getByRole('button', { name: 'Start training' }).click();

@@ -4,8 +4,8 @@ import type { Example } from '../worker/protocol.js';
 
 export const isEmbedded = (name: string): name is EmbeddedName => (embeddedNames as readonly string[]).includes(name);
 
-/** The model that loads by itself: the newest of those that come with the app. */
-export const defaultEmbedded = (): EmbeddedName => embeddedNames[embeddedNames.length - 1]!;
+/** The model that loads by itself: the one with the most to show. The adder has one kind of problem, so that any other comes before it. */
+export const defaultEmbedded = (): EmbeddedName => embeddedNames.find((name) => (name as string) !== 'adder') ?? embeddedNames[0]!;
 
 /** Kinds of problems, told apart by the sign that their prompts begin with. */
 const TASKS: readonly (readonly [RegExp, string])[] = [
