@@ -238,8 +238,11 @@ test('interventions: a fork is the same thought, noise moves it, and it comes ba
   expect(noisy[15]).toMatch(/^16\s*4/);
   await thought('B').getByRole('button', { name: 'Whole answer' }).click();
   await thought('B').getByText('✓ right').waitFor();
+  await thought('A').getByRole('button', { name: 'Whole answer' }).click();
+  // The swapped prompt asks for 12 + 40.
+  await thought('A').locator('.lab-answer b', { hasText: /^52$/ }).waitFor();
   await thought('A').getByRole('button', { name: 'Close' }).click();
-  expect(await page.locator('.thought').count()).toBe(1);
+  await expect.poll(() => page.locator('.thought').count()).toBe(1);
   expect(complaints).toEqual([]);
   await context.close();
 });

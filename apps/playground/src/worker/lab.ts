@@ -1,6 +1,6 @@
 import type { Pass } from '@unroll/nn';
 import { beginPass, type RecurrentModel } from '@unroll/recurrent';
-import { generate, type LanguageModel } from '@unroll/sampler';
+import { generate, type RecurrenceHook } from '@unroll/sampler';
 import { add, OptionError, randomKey, randomRows, reshape, type Tensor, tidy } from '@unroll/tensor';
 import { type EngineState, takeValues } from './engine.js';
 import type { CallContext } from './host.js';
@@ -27,18 +27,20 @@ interface Thought {
 
 const rowNorm = (values: Float32Array): number => Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
 
-/** Gaussian noise for every position of a state, as large as `amount` times each row's own norm. */
-function noisy(model: RecurrentModel, state: Tensor, positions: Tensor<'i32'>, amount: number, seed: number): Tensor {
+/** A state with noise at every position, keyed by seed, position and channel. */
+function noisy(model: RecurrentModel, state: Tensor, positions: Int32Array, { amount, seed }: { amount: number; seed: number }): Tensor {
   const [B, T, C] = state.shape as [number, number, number];
   return tidy(model.device, () => {
     const words = randomKey(seed, 'noise');
-    const keys = model.device.tensor(
-      Array.from({ length: 2 * B * T }, (_, i) => words[i % 2]!),
-      [B, T, 2],
-      { dtype: 'i32' },
-    );
-    // Rows of unit variance have a norm near sqrt(C), and after the sandwich's last norm so have states.
-    const noise = randomRows(keys, positions, { distribution: 'truncatedNormal', width: C, std: amount, bound: 3 });
+    const keys = Int32Array.from({ length: 2 * B * T }, (_, i) => words[i % 2]!);
+    const { device } = model;
+    // Behind the sandwich's last norm the rows of a state have a norm near sqrt(C), as have rows of unit variance.
+    const noise = randomRows(device.tensor(keys, [B, T, 2]), device.tensor(positions, [B, T], { dtype: 'i32' }), {
+      distribution: 'truncatedNormal',
+      width: C,
+      std: amount,
+      bound: 3,
+    });
     return add(state, noise);
   });
 }
@@ -108,9 +110,10 @@ export class Lab {
     const { tokens, actions, seed, initScale } = this.#find(id);
     const { loaded, tokenizer } = this.engine;
     let text = '';
-    const model = this.#disturbed(actions, tokens.length);
+    const { model } = loaded;
+    const hook = this.#hook(actions, tokens.length);
     const maxNewTokens = Math.min(loaded.opened.maxNewTokens, loaded.model.contextLength - tokens.length);
-    for await (const item of generate({ model, tokenizer, prompt: tokens, recurrences, seed, initScale, maxNewTokens, signal })) {
+    for await (const item of generate({ model, tokenizer, prompt: tokens, recurrences, seed, initScale, maxNewTokens, hook, signal })) {
       text += item.text;
     }
     return text;
@@ -119,7 +122,7 @@ export class Lab {
   #apply(thought: Thought, action: LabAction): void {
     const { model } = this.engine.loaded;
     if (action.kind === 'noise') {
-      const next = noisy(model, thought.state, thought.pass.positionTensor, action.amount, action.seed);
+      const next = noisy(model, thought.state, thought.pass.positions, action);
       thought.state.dispose();
       thought.state = next;
       return;
@@ -175,33 +178,26 @@ export class Lab {
     return row;
   }
 
-  /** The model with the actions in its prompt pass: the same ones, at the same recurrences. */
-  #disturbed(actions: readonly LabAction[], promptLength: number): LanguageModel {
+  /** The actions as a hook of `generate`: in the prompt's pass, at the same recurrences. */
+  #hook(actions: readonly LabAction[], promptLength: number): RecurrenceHook {
     const { model } = this.engine.loaded;
-    const isPrompt = (pass: Pass) => pass.length === promptLength && pass.positions[0] === 0;
-    const step = (e: Tensor, state: Tensor, loop: number | readonly number[], pass: Pass): Tensor => {
-      if (typeof loop !== 'number' || !isPrompt(pass)) return model.step(e, state, loop, pass);
-      return tidy(model.device, () => {
-        let [s, injected] = [state, e];
-        for (const action of actions.filter(({ at }) => at === loop)) {
-          if (action.kind === 'noise') s = noisy(model, s, pass.positionTensor, action.amount, action.seed);
-        }
-        const swap = actions.filter((action) => action.kind === 'swap' && action.at <= loop).at(-1);
-        if (swap?.kind === 'swap') injected = this.#inject(swap.prompt, promptLength);
-        return model.step(injected, s, loop, pass);
-      });
-    };
     return {
-      device: model.device,
-      vocabularySize: model.vocabularySize,
-      contextLength: model.contextLength,
-      meanRecurrence: model.meanRecurrence,
-      createCache: (options) => model.createCache(options as Parameters<RecurrentModel['createCache']>[0]),
-      prelude: (input, pass) => model.prelude(input, pass as Pass),
-      initialState: (pass, from) => model.initialState(pass as Pass, from),
-      step: (e, state, loop, pass) => step(e, state, loop, pass as Pass),
-      normState: (state) => model.normState(state),
-      readout: (state, pass, options) => model.readout(state, pass as Pass, options),
+      before: ({ recurrence, state, positions }) => {
+        const due = positions.length === promptLength && positions[0] === 0 ? actions.filter(({ at }) => at === recurrence - 1) : [];
+        let changed: Tensor | undefined;
+        let e: Tensor | undefined;
+        for (const action of due) {
+          if (action.kind === 'swap') {
+            e?.dispose();
+            e = this.#inject(action.prompt, promptLength);
+            continue;
+          }
+          const next = noisy(model, changed ?? state, positions, action);
+          changed?.dispose();
+          changed = next;
+        }
+        return { ...(changed === undefined ? {} : { state: changed }), ...(e === undefined ? {} : { e }) };
+      },
     };
   }
 
