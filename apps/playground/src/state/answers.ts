@@ -1,53 +1,72 @@
-/** Right answers of the problems that the project's small models are trained on, from the prompt alone. */
-const solvers: readonly (readonly [RegExp, (match: RegExpMatchArray) => string | undefined])[] = [
-  [/^(\d{1,15})\+(\d{1,15})=$/, ([, a, b]) => String(Number(a) + Number(b))],
-  [/^#([01]+)=$/, ([, bits]) => String([...bits!].filter((bit) => bit === '1').length % 2)],
+/** Accepted answers of the problems that the project's small models are trained on, from the prompt alone. */
+const solvers: readonly (readonly [RegExp, (match: RegExpMatchArray) => readonly (string | undefined)[]])[] = [
   [
-    /^@(\d\d(?:\.\d\d)*):(\d)\*(\d+)=$/,
-    ([, edges, start, steps]) => {
-      const next = new Map(edges!.split('.').map((edge) => [edge[0]!, edge[1]!]));
-      let at: string | undefined = start;
-      for (let i = 0; i < Number(steps) && at !== undefined; i++) at = next.get(at);
-      return at;
+    /^(\d{1,15})\+(\d{1,15})=$/,
+    ([, a, b]) => {
+      const sum = String(Number(a) + Number(b));
+      // Numbers of one length may ask for a sum that is one digit longer, with zeros before it.
+      return a!.length === b!.length ? [...new Set([sum, sum.padStart(a!.length + 1, '0')])] : [sum];
     },
   ],
+  [/^#([01]+)=$/, ([, bits]) => [String(bits!.replaceAll('0', '').length % 2)]],
+  [/^@(\d\d(?:\.\d\d)*)=(\d)(\**)$/, ([, edges, start, stars]) => [walk(edges!, start!, stars!.length + 1)]],
+  [/^@(\d\d(?:\.\d\d)*):(\d)(\*+)=$/, ([, edges, start, stars]) => [walk(edges!, start!, stars!.length)]],
   [
-    /^%([1-5]{2,5}(?:\.[1-5]{2,5})*)=$/,
-    ([, text]) => {
-      const all = text!.split('.').map((one) => [...one].map(Number));
-      const inOrder = all[0]!.map((_, i) => i + 1).join('');
-      if (all.some((one) => [...one].sort().join('') !== inOrder)) return undefined;
-      return all.reduce((before, now) => now.map((i) => before[i - 1]!)).join('');
+    /^%([1-4]+)=$/,
+    ([, swaps]) => {
+      const things = [1, 2, 3, 4, 5];
+      for (const swap of swaps!) {
+        const place = Number(swap);
+        [things[place - 1], things[place]] = [things[place]!, things[place - 1]!];
+      }
+      return [things.join('')];
     },
   ],
 ];
 
-/** The right answer, where the prompt is a problem of a known kind. */
-export function solve(prompt: string): string | undefined {
-  for (const [form, solver] of solvers) {
-    const match = prompt.match(form);
-    if (match !== null) return solver(match);
-  }
-  return undefined;
+function walk(edges: string, start: string, steps: number): string | undefined {
+  const next = new Map(edges.split('.').map((edge) => [edge[0]!, edge[1]!]));
+  let at: string | undefined = start;
+  for (let i = 0; i < steps && at !== undefined; i++) at = next.get(at);
+  return at;
 }
 
-/** The rest of the right answer, where a prompt has its beginning already: `12+30=4` lacks `2`. */
-export function solveRest(prompt: string): string | undefined {
-  const at = prompt.indexOf('=') + 1;
-  const right = at > 0 ? solve(prompt.slice(0, at)) : undefined;
-  const begun = prompt.slice(at);
-  return right?.startsWith(begun) ? right.slice(begun.length) : undefined;
+/** The accepted answers, the plainest first; none where the prompt is no problem of a known kind. */
+export function solve(prompt: string): readonly string[] {
+  for (const [form, solver] of solvers) {
+    const match = prompt.match(form);
+    if (match !== null) return solver(match).filter((answer) => answer !== undefined);
+  }
+  return [];
+}
+
+/** The rest of the accepted answers, where a prompt has their beginning already: `12+30=4` lacks `2`. */
+export function solveRest(prompt: string): readonly string[] {
+  for (let end = prompt.length; end > 0; end--) {
+    const begun = prompt.slice(end);
+    const fitting = solve(prompt.slice(0, end)).filter((answer) => answer.startsWith(begun));
+    if (fitting.length > 0) return fitting.map((answer) => answer.slice(begun.length));
+  }
+  return [];
+}
+
+/** What is said about an answer; undefined where nobody knows. */
+export function verdict(text: string, right: readonly string[]): { readonly good: boolean; readonly text: string } | undefined {
+  if (right.length === 0) return undefined;
+  const good = right.includes(text.trim());
+  return { good, text: good ? '✓ right' : `✗ it is ${right[0]}` };
 }
 
 /** What a prompt asks, in words. */
 export function explain(prompt: string): string | undefined {
-  let match = prompt.match(/^(\d+)\+(\d+)=$/);
-  if (match !== null) return `What is ${match[1]} + ${match[2]}?`;
-  match = prompt.match(/^#([01]+)=$/);
-  if (match !== null) return `Is the number of 1s among these ${match[1]!.length} bits odd (1) or even (0)?`;
-  match = prompt.match(/^@(\d\d(?:\.\d\d)*):(\d)\*(\d+)=$/);
-  if (match !== null) return `Each pair is an arrow. From ${match[2]}, where do ${match[3]} steps along the arrows lead?`;
-  match = prompt.match(/^%([1-5.]+)=$/);
-  if (match !== null) return `Apply these ${match[1]!.split('.').length} reorderings one after the other. What order comes out?`;
-  return undefined;
+  if (solve(prompt).length === 0) return undefined;
+  const [, a, b] = prompt.match(/^(\d+)\+(\d+)=$/) ?? [];
+  if (a !== undefined) return `What is ${a} + ${b}?`;
+  if (prompt.startsWith('#')) return 'Is the number of ones odd (1) or even (0)?';
+  if (prompt.startsWith('%'))
+    return 'Five things in the order 12345: each digit swaps the things in its place and the next. What order comes out?';
+  const stars = prompt.split('*').length - 1;
+  const steps = prompt.includes(':') ? stars : stars + 1;
+  const start = /[=:](\d)/.exec(prompt)![1];
+  return `Each pair is an arrow. From ${start}, where ${steps === 1 ? 'does one step' : `do ${steps} steps`} along the arrows lead?`;
 }

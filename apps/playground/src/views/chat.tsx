@@ -1,6 +1,6 @@
 import { signal, useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { solve } from '../state/answers.js';
+import { solve, verdict } from '../state/answers.js';
 import { engine, messageOf, model, onModel, panes, setPane, shared } from '../state/app.js';
 import { Dial } from '../ui/dial.js';
 import { Tokens } from '../ui/tokens.js';
@@ -62,9 +62,8 @@ async function send(question: string): Promise<void> {
 function remark({ summary, depth, state, question, tokens }: Turn): string {
   if (state === 'stopped') return 'stopped';
   if (summary === undefined) return state === 'running' ? `thinking at depth ${depth}` : '';
-  const right = solve(question);
-  const verdict = right === undefined ? '' : textOf({ tokens } as Turn).trim() === right ? '✓ right, ' : `✗ it is ${right}, `;
-  return `${verdict}depth ${depth}, ${summary.tokensPerSecond.toFixed(0)} tokens/s${summary.cachedTokens > 0 ? `, ${summary.cachedTokens} prompt tokens from the last turn` : ''}`;
+  const found = verdict(textOf({ tokens } as Turn), solve(question));
+  return `${found === undefined ? '' : `${found.text}, `}depth ${depth}, ${summary.tokensPerSecond.toFixed(0)} tokens/s${summary.cachedTokens > 0 ? `, ${summary.cachedTokens} prompt tokens from the last turn` : ''}`;
 }
 
 /** A conversation at a depth that can be changed between messages. */

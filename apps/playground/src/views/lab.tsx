@@ -1,5 +1,5 @@
 import { signal, useSignal } from '@preact/signals';
-import { solveRest } from '../state/answers.js';
+import { solveRest, verdict } from '../state/answers.js';
 import { engine, messageOf, model, onModel, results, shared } from '../state/app.js';
 import { depthColor, seriesColor } from '../ui/color.js';
 import { Amount, Empty } from '../ui/controls.js';
@@ -97,7 +97,7 @@ function Thought({ bench, i, pauseAt }: { bench: Bench; i: number; pauseAt: numb
   const amount = useSignal(0.5);
   const other = useSignal('');
   const { id, recurrence } = state;
-  const right = solveRest(state.prompt);
+  const found = verdict(bench.answer, solveRest(state.prompt));
   return (
     <section class="pane thought" aria-label={`Thought ${name(i)}`} style={{ '--depth': seriesColor(i) }}>
       <div class="pane-title">
@@ -170,10 +170,7 @@ function Thought({ bench, i, pauseAt }: { bench: Bench; i: number; pauseAt: numb
           <span class="quiet">{state.actions.length === 0 ? 'undisturbed' : state.actions.map(tell).join('; ')}</span>
         ) : (
           <>
-            <b>{bench.answer.trim()}</b>{' '}
-            <span class={bench.answer.trim() === right ? 'good' : 'bad'}>
-              {right === undefined ? '' : bench.answer.trim() === right ? '✓ right' : `✗ it is ${right}`}
-            </span>
+            <b>{bench.answer.trim()}</b> <span class={found?.good === true ? 'good' : 'bad'}>{found?.text}</span>
             <span class="quiet"> {state.actions.map(tell).join('; ')}</span>
           </>
         )}

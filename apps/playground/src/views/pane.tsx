@@ -1,4 +1,4 @@
-import { solve } from '../state/answers.js';
+import { solve, verdict } from '../state/answers.js';
 import { focused, model, type PaneState, panes, results, setPane, shared } from '../state/app.js';
 import { run, running } from '../state/runs.js';
 import {
@@ -68,10 +68,10 @@ function StrategyFields({ i }: { i: 0 | 1 }) {
 }
 
 function Verdict({ state }: { state: PaneState }) {
-  const right = solve(state.prompt) ?? model.value?.examples.find(({ prompt }) => prompt === state.prompt)?.answer;
-  if (state.summary === undefined || right === undefined) return <span class="verdict" />;
-  const good = state.summary.text.trim() === right;
-  return <span class={good ? 'verdict good' : 'verdict bad'}>{good ? '✓ right' : `✗ it is ${right}`}</span>;
+  const known = solve(state.prompt);
+  const listed = model.value?.examples.find(({ prompt }) => prompt === state.prompt)?.answer;
+  const found = state.summary === undefined ? undefined : verdict(state.summary.text, listed === undefined ? known : [listed, ...known]);
+  return <span class={found === undefined ? 'verdict' : found.good ? 'verdict good' : 'verdict bad'}>{found?.text}</span>;
 }
 
 function Metrics({ state }: { state: PaneState }) {

@@ -9,7 +9,7 @@ import type { TrainArgs, TrainItem } from '../worker/protocol.js';
 
 const TASKS: readonly (readonly [name: string, about: string])[] = [
   ['addition', 'Addition: 48+17='],
-  ['parity', 'Parity: #011010:4='],
+  ['parity', 'Parity: #011010='],
   ['pointer', 'Pointer chasing: @07.74.40=0**'],
   ['permutation', 'Swaps of neighbours: %3142='],
 ];
