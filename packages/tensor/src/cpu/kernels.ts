@@ -57,6 +57,7 @@ export type KernelName = keyof Kernels;
 
 /** Names of the kernels; the index is the number by which a kernel is called from memory. */
 export const kernelNames = Object.keys(kernelSignatures) as KernelName[];
+export const kernelNumbers: ReadonlyMap<KernelName, number> = new Map(kernelNames.map((name, number) => [name, number]));
 
 // (module (func (result v128) i32.const 0 i8x16.splat)): valid only where the engine has SIMD.
 const simdProbe = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11]);

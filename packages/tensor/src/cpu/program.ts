@@ -2,7 +2,7 @@ import { DisposedError, UnrollError } from '../errors.js';
 import { checkReplay, type Program, type ReplayValues } from '../program.js';
 import type { Storage, Tensor } from '../tensor.js';
 import { disposeTree } from '../tree.js';
-import { type Jobs, type KernelName, type Kernels, kernelNames } from './kernels.js';
+import { type Jobs, type KernelName, type Kernels, kernelNames, kernelNumbers } from './kernels.js';
 import { blockSize, type LinearMemory } from './memory.js';
 import { pieceOf } from './splits.js';
 import { workerTrap, writeArguments } from './threads.js';
@@ -12,6 +12,21 @@ interface Call {
   readonly args: readonly number[];
   /** What a result from 0 means. */
   error?: (place: number) => Error;
+}
+
+/** The kernels as methods that note a call: made once, since a program is recorded in less time than the functions take to make. */
+const noters: Readonly<Record<string, (this: { readonly calls: Call[] }, ...args: number[]) => number>> = Object.fromEntries(
+  kernelNames.map((name) => [
+    name,
+    function (this: { readonly calls: Call[] }, ...args: number[]) {
+      this.calls.push({ name, args });
+      return -1;
+    },
+  ]),
+);
+
+function noting(calls: Call[]): Kernels {
+  return Object.assign(Object.create(noters), { calls });
 }
 
 /** What the device collects while it records. Memory that is freed meanwhile serves later calls of the same recording and nothing else. */
@@ -29,13 +44,7 @@ export class Recorder {
 
   constructor(linear: LinearMemory) {
     this.#linear = linear;
-    const note = (name: KernelName) => {
-      return (...args: number[]) => {
-        this.calls.push({ name, args });
-        return -1;
-      };
-    };
-    this.kernels = Object.fromEntries(kernelNames.map((name) => [name, note(name)])) as unknown as Kernels;
+    this.kernels = noting(this.calls);
   }
 
   acquire(bytes: number): number {
@@ -124,7 +133,7 @@ export class CpuProgram<R> implements Program<R> {
     for (const { name, args } of calls) {
       const { piece, work } = pieceOf(name, args, host.threads);
       total += work;
-      view.setInt32(at, kernelNames.indexOf(name), true);
+      view.setInt32(at, kernelNumbers.get(name)!, true);
       view.setInt32(at + 4, args.length, true);
       view.setInt32(at + 8, host.threads > 1 ? piece : 0, true);
       writeArguments(view, at + 4 * headWords, name, args);

@@ -1,6 +1,6 @@
 import { UnrollError } from '../errors.js';
 import { kernelSignatures } from './kernels.generated.js';
-import { type Jobs, type KernelName, type Kernels, kernelNames } from './kernels.js';
+import { type Jobs, type KernelName, type Kernels, kernelNumbers } from './kernels.js';
 import type { Platform } from './platform.js';
 import { pieceOf, splitNames } from './splits.js';
 
@@ -94,7 +94,7 @@ export class Threads {
 
   #shared(name: KernelName, raw: Kernels & Jobs, view: DataView): (...args: number[]) => number | undefined {
     const kernel = raw[name] as unknown as (...args: number[]) => number | undefined;
-    const code = kernelNames.indexOf(name);
+    const code = kernelNumbers.get(name)!;
     return (...args) => {
       const { piece, work } = pieceOf(name, args, this.count);
       this.note(work);
