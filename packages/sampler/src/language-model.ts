@@ -100,6 +100,8 @@ export interface LanguageModel<P extends ModelPass = ModelPass, Policy = unknown
   initialState(pass: P, from?: InitialStateSource): Tensor;
   /** s_{loop + 1} (B, T, C) of e and s_loop; loop counts from 0, one for all sequences or one for each. */
   step(e: Tensor, state: Tensor, loop: number | readonly number[], pass: P): Tensor;
+  /** s_to (B, T, C) of e and s_from, with the bits of single steps: for models that do several at less cost. */
+  steps?(e: Tensor, state: Tensor, loops: { readonly from: number; readonly to: number }, pass: P): Tensor;
   /** What enters the coda (B, T, C). */
   normState(state: Tensor): Tensor;
   /** Logits (B, T, V), or (B, 1, V) of the last position. */

@@ -11,9 +11,9 @@ export async function think(engine: Engine, call: Call): Promise<Thought> {
   const { pass, e, state } = open(engine, call);
   const course = new Course(engine, pass, e, state, call.start);
   try {
-    for (let loop = call.from ?? 0; loop < call.depth; loop++) {
+    for (let loop = call.from ?? 0; loop < call.depth; ) {
       if (pauseDue()) await pause(engine.signal);
-      course.advance(loop);
+      loop = course.advanceSome(loop, call.depth);
     }
     return tidy(device, () => ({
       logits: readLogits(engine, course.state, pass, call.readout),
