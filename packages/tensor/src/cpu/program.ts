@@ -14,21 +14,6 @@ interface Call {
   error?: (place: number) => Error;
 }
 
-/** The kernels as methods that note a call: made once, since a program is recorded in less time than the functions take to make. */
-const noters: Readonly<Record<string, (this: { readonly calls: Call[] }, ...args: number[]) => number>> = Object.fromEntries(
-  kernelNames.map((name) => [
-    name,
-    function (this: { readonly calls: Call[] }, ...args: number[]) {
-      this.calls.push({ name, args });
-      return -1;
-    },
-  ]),
-);
-
-function noting(calls: Call[]): Kernels {
-  return Object.assign(Object.create(noters), { calls });
-}
-
 /** What the device collects while it records. Memory that is freed meanwhile serves later calls of the same recording and nothing else. */
 export class Recorder {
   readonly calls: Call[] = [];
@@ -44,7 +29,13 @@ export class Recorder {
 
   constructor(linear: LinearMemory) {
     this.#linear = linear;
-    this.kernels = noting(this.calls);
+    const note = (name: KernelName) => {
+      return (...args: number[]) => {
+        this.calls.push({ name, args });
+        return -1;
+      };
+    };
+    this.kernels = Object.fromEntries(kernelNames.map((name) => [name, note(name)])) as unknown as Kernels;
   }
 
   acquire(bytes: number): number {
