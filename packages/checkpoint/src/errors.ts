@@ -39,6 +39,10 @@ export type CheckpointErrorCode =
   | 'http-range'
   | 'http-body'
   | 'http-changed'
+  | 'gated'
+  | 'stalled'
+  | 'wrong-hash'
+  | 'disk-full'
   // What was asked for.
   | 'bad-argument'
   | 'unknown-option'

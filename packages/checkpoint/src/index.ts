@@ -24,6 +24,7 @@ export { CheckpointError, type CheckpointErrorCode, type CheckpointErrorDetails,
 export { blobFiles, bytesFiles, type FileSet, MAX_TEXT_BYTES } from './file-set.js';
 export { DEFAULT_LIMITS, type SafetensorsLimits, type TensorEntry } from './header.js';
 export { type HttpOptions, httpFiles, httpSource } from './http.js';
+export { HUB_ENDPOINT, type HubOptions, hubFiles, isHubRepo } from './hub.js';
 export {
   type Disposable,
   type LoadDevice,

@@ -15,6 +15,7 @@ export const command: Command = {
   description: 'parameters, cost by depth and tensors of a checkpoint',
   args: {
     model: modelArgs.model,
+    revision: modelArgs.revision,
     weights: modelArgs.weights,
     'allow-unknown': modelArgs['allow-unknown'],
     device: { type: 'string', valueHint: 'NAME', description: 'open this device too, and tell what it is: cpu, webgpu or auto' },
@@ -46,7 +47,7 @@ interface Report {
 async function run(flags: Flags, io: Io): Promise<number> {
   const depths = readDepths(flags) ?? DEFAULT_DEPTHS;
   const device = await describeDevice(flags, io);
-  const opened = await openModel({ ...modelChoice(flags), tokenizer: false });
+  const opened = await openModel({ ...modelChoice(flags), tokenizer: false }, io);
   const { config, checkpoint } = opened;
   await checkpoint.close();
   const report: Report = {

@@ -1,8 +1,11 @@
 import { stat } from 'node:fs/promises';
-import { bytesFiles, CheckpointError, type FileSet } from '@unroll/checkpoint';
-import { folderFiles } from '@unroll/checkpoint/node';
+import { bytesFiles, CheckpointError, type FileSet, isHubRepo } from '@unroll/checkpoint';
+import { downloadFromHub, folderFiles, hubCacheFolder } from '@unroll/checkpoint/node';
 import { type EmbeddedName, embeddedNames, loadEmbedded, type Problem } from '@unroll/pretrained';
 import { CommandError } from '../errors.js';
+import type { Io } from '../io.js';
+import { createProgress } from '../progress.js';
+import { bytes } from '../style.js';
 
 export const DEFAULT_MODEL: EmbeddedName = 'adder';
 
@@ -40,14 +43,47 @@ async function embeddedFiles(name: EmbeddedName): Promise<ModelFiles> {
   return { name: `${name} (embedded)`, files, problems: embedded.problems };
 }
 
-/** The files of a folder, or of an embedded model by name; the default model without one. Throws CommandError. */
-export async function findModel(model: string | undefined): Promise<ModelFiles> {
+export interface FindOptions {
+  /** Branch, tag or commit of a repository. */
+  readonly revision?: string | undefined;
+  /** For the progress of a download, and for HF_TOKEN, HF_ENDPOINT and the folder of the cache. */
+  readonly io?: Io;
+}
+
+/**
+ * The files of a folder, of an embedded model by name, or of a repository on the hub, which is downloaded into the hub's cache; the
+ * default model without a name. Throws CommandError, CheckpointError.
+ */
+export async function findModel(model: string | undefined, options: FindOptions = {}): Promise<ModelFiles> {
+  const { revision, io } = options;
   if (model === undefined) return embeddedFiles(DEFAULT_MODEL);
-  if (await isFolder(model)) return { name: model, files: folderFiles(model) };
-  if (isEmbedded(model)) return embeddedFiles(model);
+  if (revision === undefined && (await isFolder(model))) return { name: model, files: folderFiles(model) };
+  if (revision === undefined && isEmbedded(model)) return embeddedFiles(model);
+  if (io !== undefined && isHubRepo(model)) return fromHub(model, revision, io);
   throw new CommandError(
-    `there is no folder "${model}"; --model takes a checkpoint folder or the name of an embedded model (${embeddedNames.join(', ')})`,
+    `there is no folder "${model}"; --model takes a checkpoint folder, the name of an embedded model (${embeddedNames.join(', ')}), or a repository ORGANISATION/NAME on the hub`,
   );
+}
+
+async function fromHub(repo: string, revision: string | undefined, io: Io): Promise<ModelFiles> {
+  const { HF_TOKEN, HF_ENDPOINT } = io.env;
+  const progress = createProgress(io);
+  try {
+    const files = await downloadFromHub({
+      repo,
+      cache: hubCacheFolder(io.env),
+      ...(revision === undefined ? {} : { revision }),
+      ...(HF_TOKEN ? { token: HF_TOKEN } : {}),
+      ...(HF_ENDPOINT ? { endpoint: HF_ENDPOINT } : {}),
+      onProgress: ({ loadedBytes, totalBytes, bytesPerSecond, secondsLeft }) => {
+        const left = Number.isFinite(secondsLeft) ? `, ${Math.ceil(secondsLeft)} s left` : '';
+        progress.update(loadedBytes / totalBytes, `${bytes(loadedBytes)} of ${bytes(totalBytes)}, ${bytes(bytesPerSecond)}/s${left}`);
+      },
+    });
+    return { name: revision === undefined ? repo : `${repo}@${revision}`, files };
+  } finally {
+    progress.done();
+  }
 }
 
 /** A JSON file of the set. Throws CheckpointError when it is missing, CommandError when it is not JSON. */

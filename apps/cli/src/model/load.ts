@@ -32,6 +32,7 @@ export interface LoadedModel extends OpenedModel {
 
 export interface ModelChoice {
   readonly model?: string | undefined;
+  readonly revision?: string | undefined;
   readonly weights?: string | undefined;
   readonly allowUnknown?: readonly string[] | undefined;
   readonly device?: string | undefined;
@@ -42,6 +43,7 @@ export interface ModelChoice {
 export function modelChoice(flags: Flags): ModelChoice {
   return {
     model: readText(flags, 'model'),
+    revision: readText(flags, 'revision'),
     weights: readText(flags, 'weights'),
     allowUnknown: readText(flags, 'allow-unknown')?.split(','),
     device: readText(flags, 'device'),
@@ -83,8 +85,8 @@ function readLimit(files: FileSet, generationConfig: unknown): number | undefine
 }
 
 /** Reads and checks everything of a checkpoint but its weights. */
-export async function openModel(choice: ModelChoice): Promise<OpenedModel> {
-  const found = await findModel(choice.model);
+export async function openModel(choice: ModelChoice, io?: Io): Promise<OpenedModel> {
+  const found = await findModel(choice.model, { revision: choice.revision, ...(io === undefined ? {} : { io }) });
   const { files } = found;
   const configJson = await readJsonIfThere(files, 'config.json');
   if (configJson === undefined)
@@ -103,7 +105,7 @@ const SHOW_PROGRESS_FROM = 100e6;
 /** Opens a checkpoint and puts its weights on a device. Throws the errors of the packages, CommandError and UsageError. */
 export async function loadModel(choice: ModelChoice, io: Io): Promise<LoadedModel> {
   const name = parseDeviceName(choice.device);
-  const opened = await openModel(choice);
+  const opened = await openModel(choice, io);
   const { checkpoint, configJson } = opened;
   const progress = createProgress(io);
   const large = checkpoint.totalBytes >= SHOW_PROGRESS_FROM;
