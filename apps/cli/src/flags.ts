@@ -15,6 +15,11 @@ export const modelArgs = {
     valueHint: 'NAMES',
     description: 'fields of config.json to let pass although they are unknown, with commas',
   },
+  dtype: {
+    type: 'string',
+    valueHint: 'NAME',
+    description: 'what weight matrices are kept in: f32, f16, bf16, q8 or q4 (default: as stored where quantised, else f32)',
+  },
   device: { type: 'string', valueHint: 'NAME', description: 'where to compute: cpu (default), webgpu, or auto, which measures both' },
 } as const satisfies ArgsDef;
 

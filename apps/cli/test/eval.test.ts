@@ -31,6 +31,29 @@ describe('eval', () => {
     }
   }, 120_000);
 
+  it.each(['q8', 'q4'])(
+    'with --dtype %s answers nearly as many problems rightly',
+    async (dtype) => {
+      const run = async (...more: string[]) => {
+        const { code, out } = await unroll(['eval', problems, '--limit', '200', '--depths', '4,8', '--json', ...more]);
+        expect(code).toBe(0);
+        return jsonLines(out).map(({ accuracy }) => accuracy as number);
+      };
+      const [exact, rounded] = [await run(), await run('--dtype', dtype)];
+      // One problem of 200 is half a point.
+      exact.forEach((accuracy, i) => {
+        expect(Math.abs(rounded[i]! - accuracy)).toBeLessThanOrEqual(dtype === 'q8' ? 0.01 : 0.03);
+      });
+    },
+    120_000,
+  );
+
+  it('refuses an unknown --dtype', async () => {
+    const { code, err } = await unroll(['eval', problems, '--dtype', 'q5']);
+    expect(code).toBe(2);
+    expect(err).toContain('--dtype must be f32, f16, bf16, q8, q4; got "q5"');
+  });
+
   it('has gained by depth 8 what depth can give, as the reference has', async () => {
     const shares = Object.entries(expected.accuracy).flatMap(([depth, { all }]) => (Number(depth) >= 8 ? [all] : []));
     expect(new Set(shares)).toEqual(new Set([expected.accuracy['8']!.all]));

@@ -20,6 +20,7 @@ export {
   type StoredPart,
   storedParts,
   type TensorSource,
+  type WeightDType,
 } from './params.js';
 export type { RopeScaling } from './rope-scaling.js';
 export {

@@ -1,7 +1,12 @@
 import type { Weight } from '@unroll/nn';
-import { type Device, disposeTree, type StorageDType, sum, type Tensor, UnrollError } from '@unroll/tensor';
+import { type Device, disposeTree, OptionError, type Tensor, weightParts } from '@unroll/tensor';
 import type { RecurrentConfig } from './config.js';
 import { type ModelFamily, sandwich } from './family.js';
+import { loadWeight, quantizedProblems, storedFormat, type WeightDType } from './load-weight.js';
+import { ParamsError, type StoredPart, type TensorSource } from './source.js';
+
+export type { WeightDType } from './load-weight.js';
+export { ParamsError, type StoredPart, type TensorSource } from './source.js';
 
 /** Parameters of one block; the keys are the names of the public checkpoint. Which norms there are depends on the family. */
 export interface BlockParams {
@@ -38,16 +43,6 @@ export interface RecurrentParams {
   };
   /** (V, C); absent when the head is tied to wte. */
   readonly lm_head?: Weight;
-}
-
-/** A problem with a checkpoint's tensors; the message lists them all. */
-export class ParamsError extends UnrollError {}
-
-/** What loading reads from: `@unroll/checkpoint` gives such objects, a Map of bytes can be made into one. */
-export interface TensorSource {
-  readonly name: string;
-  readonly entries: ReadonlyMap<string, { readonly dtype: string; readonly shape: readonly number[] }>;
-  read(name: string): Promise<Uint8Array>;
 }
 
 const loadable: readonly string[] = ['F32', 'F16', 'BF16'];
@@ -94,12 +89,6 @@ export function paramsFromNames(tensors: ReadonlyMap<string, Tensor>): Recurrent
   return root as unknown as RecurrentParams;
 }
 
-/** A tensor of a checkpoint that is a parameter, or some of its rows. */
-export interface StoredPart {
-  readonly name: string;
-  readonly shape: readonly number[];
-}
-
 /** Which stored tensors make up each parameter, one behind the other along the first axis. */
 export function storedParts(config: RecurrentConfig, family: ModelFamily = sandwich): Map<string, readonly StoredPart[]> {
   return new Map(
@@ -110,10 +99,21 @@ export function storedParts(config: RecurrentConfig, family: ModelFamily = sandw
   );
 }
 
-function problemsOf(config: RecurrentConfig, source: TensorSource, family: ModelFamily): string[] {
+function problemsOf(config: RecurrentConfig, source: TensorSource, family: ModelFamily, dtype: WeightDType | undefined): string[] {
   const problems: string[] = [];
-  const known = new Set(family.unused(config));
+  const known = new Set(family.unused(config).flatMap((name) => [name, `${name}.q8`, `${name}.q4`, `${name}.scales`]));
   for (const [parameter, parts] of storedParts(config, family)) {
+    const format = storedFormat(source, parts);
+    if (format !== undefined) {
+      const [{ name, shape }] = parts as [StoredPart];
+      for (const { suffix } of weightParts(format, shape)) known.add(name + suffix);
+      problems.push(...quantizedProblems(source, name, shape, format));
+      if (dtype !== undefined && dtype !== format)
+        problems.push(
+          `${name} is stored as ${format} and cannot become ${dtype}; leave dtype out, or load the checkpoint it was made from`,
+        );
+      continue;
+    }
     const dtypes = new Set<string>();
     for (const { name, shape } of parts) {
       known.add(name);
@@ -136,12 +136,17 @@ function problemsOf(config: RecurrentConfig, source: TensorSource, family: Model
 export interface LoadParamsOptions {
   readonly onProgress?: (progress: { readonly name: string; readonly loaded: number; readonly total: number }) => void;
   readonly signal?: AbortSignal;
+  /**
+   * What the matrices are kept in (linear layers, embedding and head): f32 unless said otherwise. A checkpoint that stores them as q8 or
+   * q4 is loaded as it is, and refuses another dtype.
+   */
+  readonly dtype?: WeightDType;
   /** How the checkpoint is laid out; the sandwich when absent. `familyOf` tells by its names. */
   readonly family?: ModelFamily;
 }
 
 /**
- * Loads all parameters, one tensor at a time; f16 and bf16 become f32. Throws ParamsError with every missing, extra and mis-shaped
+ * Loads all parameters, one tensor at a time; f16 and bf16 become f32 unless `dtype` says otherwise. Throws ParamsError with every missing, extra and mis-shaped
  * name, or naming the tensor that holds NaN or infinite values; what was loaded by then is given back.
  */
 export async function loadParams(
@@ -151,7 +156,9 @@ export async function loadParams(
   options: LoadParamsOptions = {},
 ): Promise<RecurrentParams> {
   const { family = sandwich } = options;
-  const problems = problemsOf(config, source, family);
+  if (options.dtype !== undefined && !['f32', 'f16', 'bf16', 'q8', 'q4'].includes(options.dtype))
+    throw new OptionError(`loadParams: dtype must be f32, f16, bf16, q8 or q4; got ${options.dtype}`);
+  const problems = problemsOf(config, source, family, options.dtype);
   if (problems.length > 0) {
     const shown = problems.slice(0, 20).join('; ');
     const more = problems.length > 20 ? `; and ${problems.length - 20} more` : '';
@@ -162,10 +169,7 @@ export async function loadParams(
     const parameters = parameterShapes(config, family);
     for (const [name, parts] of storedParts(config, family)) {
       options.signal?.throwIfAborted();
-      const dtype = source.entries.get(parts[0]!.name)!.dtype.toLowerCase() as StorageDType;
-      const tensor = device.fromBytes(await readParts(source, parts), dtype, parameters.get(name)!, { memory: 'weights' });
-      tensors.set(name, tensor);
-      await checkFinite(source.name, name, tensor);
+      tensors.set(name, await loadWeight(device, source, name, parameters.get(name)!, parts, options.dtype ?? 'f32'));
       options.onProgress?.({ name, loaded: tensors.size, total: parameters.size });
     }
     return paramsFromNames(tensors);
@@ -173,25 +177,4 @@ export async function loadParams(
     disposeTree(tensors);
     throw error;
   }
-}
-
-async function readParts(source: TensorSource, parts: readonly StoredPart[]): Promise<Uint8Array> {
-  if (parts.length === 1) return source.read(parts[0]!.name);
-  const pieces = await Promise.all(parts.map(({ name }) => source.read(name)));
-  const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
-}
-
-// One NaN in a weight makes every output NaN; naming the tensor here saves a search through the model later. A sum carries NaN and infinity along.
-async function checkFinite(source: string, name: string, tensor: Tensor): Promise<void> {
-  const total = sum(tensor);
-  const [value] = await total.data();
-  total.dispose();
-  if (!Number.isFinite(value))
-    throw new ParamsError(`${source}: ${name} holds NaN or infinite values; the file is damaged or was saved from a diverged run`);
 }

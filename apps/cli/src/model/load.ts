@@ -1,9 +1,16 @@
 import { type Checkpoint, type FileSet, openCheckpoint } from '@unroll/checkpoint';
-import { ConfigError, loadRecurrentModel, parseRecurrentConfig, type RecurrentConfig, type RecurrentModel } from '@unroll/recurrent';
+import {
+  ConfigError,
+  loadRecurrentModel,
+  parseRecurrentConfig,
+  type RecurrentConfig,
+  type RecurrentModel,
+  type WeightDType,
+} from '@unroll/recurrent';
 import type { Device } from '@unroll/tensor';
 import { parseTokenizer, type Tokenizer } from '@unroll/tokenizer';
 import { type Flags, readText } from '../args.js';
-import { CommandError } from '../errors.js';
+import { CommandError, UsageError } from '../errors.js';
 import type { Io } from '../io.js';
 import { createProgress } from '../progress.js';
 import { bytes } from '../style.js';
@@ -36,6 +43,7 @@ export interface ModelChoice {
   readonly weights?: string | undefined;
   readonly allowUnknown?: readonly string[] | undefined;
   readonly device?: string | undefined;
+  readonly dtype?: WeightDType | undefined;
   /** false leaves the tokenizer files unread: for work on token ids, which no fault of theirs should stop. */
   readonly tokenizer?: boolean;
 }
@@ -47,7 +55,16 @@ export function modelChoice(flags: Flags): ModelChoice {
     weights: readText(flags, 'weights'),
     allowUnknown: readText(flags, 'allow-unknown')?.split(','),
     device: readText(flags, 'device'),
+    dtype: parseDType(readText(flags, 'dtype')),
   };
+}
+
+const DTYPES: readonly WeightDType[] = ['f32', 'f16', 'bf16', 'q8', 'q4'];
+
+function parseDType(name: string | undefined): WeightDType | undefined {
+  const known = DTYPES.find((one) => one === name);
+  if (name !== undefined && known === undefined) throw new UsageError(`--dtype must be ${DTYPES.join(', ')}; got "${name}"`);
+  return known;
 }
 
 function parseConfig(files: ModelFiles, json: unknown, allowUnknown: readonly string[] | undefined): RecurrentConfig {
@@ -114,6 +131,7 @@ export async function loadModel(choice: ModelChoice, io: Io): Promise<LoadedMode
       device,
       config: configJson,
       weights: checkpoint,
+      ...(choice.dtype === undefined ? {} : { dtype: choice.dtype }),
       ...(choice.allowUnknown === undefined ? {} : { allowUnknown: choice.allowUnknown }),
       onProgress: ({ loaded, total }) => {
         if (large) progress.update(loaded / total, `loading ${opened.name} (${bytes(checkpoint.totalBytes)})`);
