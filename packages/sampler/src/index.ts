@@ -1,14 +1,17 @@
 export { type AgreementOptions, agreement, type TokenAgreement } from './agreement.js';
 export type { Finish, GeneratedToken } from './emit.js';
 export {
+  type CheckedExit,
   type CustomExitOptions,
   customExit,
   type ExitControls,
+  type ExitInPrefill,
   type ExitReading,
   type ExitRecord,
   type ExitRule,
   type ExitTest,
   type ExitView,
+  type MeasuredExit,
 } from './exit.js';
 export {
   acceleration,
@@ -26,6 +29,7 @@ export {
 export { type GenerateOptions, generate } from './generate.js';
 export { type BatchOptions, type BatchToken, generateBatch } from './generate-batch.js';
 export type {
+  CacheJournal,
   CacheUsage,
   CacheUse,
   InitialStateSource,

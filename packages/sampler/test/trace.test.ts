@@ -31,6 +31,18 @@ it('records the states of the model, and what each would say next', async () => 
   expect(rms).toBeCloseTo(1, 4);
 });
 
+it('records the path under an intervention', async () => {
+  const options = { model, prompt: [3, 1, 4], recurrences: 5, record: 'state' as const };
+  const free = await trace(options);
+  // From the third recurrence on back to where it started.
+  const start = free.states.slice(0, 3 * 32);
+  const hook = ({ recurrence }: { recurrence: number }) => (recurrence < 3 ? {} : { state: device.tensor(start, [1, 3, 32]) });
+  const held = await trace({ ...options, hook });
+  expect([...held.states.subarray(0, 3 * 96)]).toEqual([...free.states.subarray(0, 3 * 96)]);
+  for (const recurrence of [3, 4, 5]) expect([...held.states.subarray(recurrence * 96, (recurrence + 1) * 96)]).toEqual([...start]);
+  expect([...distanceToFinal(held).subarray(9)]).toEqual(new Array(9).fill(0));
+});
+
 it('distances to the final state end at 0', async () => {
   const traced = await trace({ model, prompt: [1, 2], recurrences: 4 });
   const distances = distanceToFinal(traced);

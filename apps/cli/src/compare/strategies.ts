@@ -1,7 +1,7 @@
 import { parseKVPolicy } from '@unroll/nn';
 import { type CommonOptions, type ExitRuleName, exitRule, exitRuleNames, type WavefrontOptions } from '@unroll/sampler';
 
-export type Kind = 'plain' | 'exit' | 'warm start' | 'speculative' | 'wavefront' | 'KV policy';
+export type Kind = 'plain' | 'exit' | 'exit by position' | 'warm start' | 'speculative' | 'wavefront' | 'KV policy';
 
 /** A way of decoding that is compared with plain decoding at one depth. */
 export interface Strategy {
@@ -60,6 +60,7 @@ export function strategiesFor(depth: number, coreLayers: number): readonly Strat
   return [
     ...plain,
     ...exits,
+    at('latent-diff:0.03, by position', 'exit by position', { exit: exitRule('latent-diff', { threshold: 0.03, inPrefill: 'positions' }) }),
     at('warm start, norm-state', 'warm start', { warmStart: 'norm-state' }),
     at('warm start, state', 'warm start', { warmStart: 'state' }),
     at('warm start, state, with kl:0.001', 'warm start', { warmStart: 'state', exit: exitRule('kl', { threshold: 1e-3 }) }),
