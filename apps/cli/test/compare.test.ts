@@ -63,7 +63,7 @@ describe('compare', { timeout: 120_000 }, () => {
     expect(plain).toMatchObject({ n: 6, meanRecurrences: 8, corePassesPerToken: 8, speedUp: 1, predictedSpeedUp: 1, acceptance: null });
     expect(rows.every((one) => !('reports' in one))).toBe(true);
     expect(new Set(rows.map(({ kind }) => kind))).toEqual(
-      new Set(['plain', 'exit', 'warm start', 'speculative', 'wavefront', 'KV policy']),
+      new Set(['plain', 'exit', 'exit by position', 'warm start', 'speculative', 'wavefront', 'KV policy']),
     );
     // Slots: prelude, core, coda; keys and values of 64 floats each.
     expect(plain.kvBytesPerToken).toBe((2 + 8 * 2) * 2 * 64 * 4);
