@@ -36,6 +36,7 @@ async function ask(page: Page): Promise<string> {
 
 test('a folder that is dropped is loaded and answers', async () => {
   const { page, context, complaints } = await playground.open('?view=models&model=adder');
+  await page.locator('.now b').waitFor();
   const zone = await page.locator('.drop').boundingBox();
   const client = await context.newCDPSession(page);
   const at = { x: zone!.x + 40, y: zone!.y + 20, data: { items: [], files: [ADDER], dragOperationsMask: 1 } };
@@ -80,7 +81,8 @@ test('a broken download goes on with a range, is checked, listed, used again aft
 test('a paused download says how far it is, and resumes from there after a reload', async () => {
   const { page, context, hub: server } = await openModels({ slow: 60 });
   await start(page);
-  await page.getByText(/kB\/s, \d+ s left/).waitFor();
+  await page.getByText('loading model.safetensors').waitFor();
+  await page.getByText(/[1-7]\d\d kB of 859 kB, .*\/s, \d+ s left/).waitFor();
   await page.getByRole('button', { name: 'Pause' }).click();
   await page.getByText('not whole').waitFor();
   await page.reload();

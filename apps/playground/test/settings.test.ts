@@ -1,8 +1,17 @@
+import { exitRuleNames } from '@unroll/sampler';
 import { drawHeldOut, tasks } from '@unroll/train';
 import { expect, test } from 'vitest';
 import { taskOf } from '../src/models/embedded.js';
 import { explain, solve, solveRest, verdict } from '../src/state/answers.js';
-import { type PageSettings, pageDefaults, readSettings, runDefaults, sharedDefaults, writeSettings } from '../src/state/settings.js';
+import {
+  exitRules,
+  type PageSettings,
+  pageDefaults,
+  readSettings,
+  runDefaults,
+  sharedDefaults,
+  writeSettings,
+} from '../src/state/settings.js';
 
 test('settings go through an address and back, and defaults leave it empty', () => {
   expect(writeSettings(pageDefaults)).toBe('');
@@ -53,4 +62,8 @@ test('a prompt of no known kind, or with a wrong beginning, has no right answer'
   expect(solveRest('12+30=5')).toEqual([]);
   expect(explain('hello')).toBeUndefined();
   expect(verdict('7', [])).toBeUndefined();
+});
+
+test('the exit rules to choose from are those of the sampler', () => {
+  expect([...exitRules].sort()).toEqual([...exitRuleNames].sort());
 });

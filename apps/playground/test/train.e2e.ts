@@ -21,8 +21,10 @@ test('training lowers the loss, measures accuracy by depth, saves safetensors, a
   const first = await metric('loss');
   await page.getByRole('button', { name: 'Start training' }).waitFor();
   expect(await metric('step')).toBe(40);
-  expect(first).toBeGreaterThan(2.5);
-  expect(await metric('loss')).toBeLessThan(0.75 * first);
+  // A guess among 24 tokens has a loss of log 24, 3.18.
+  const last = await metric('loss');
+  expect(last).toBeLessThan(0.7 * Math.log(24));
+  expect(last).toBeLessThan(first);
   expect(await page.getByRole('img', { name: /^Accuracy by depth at step 40: 1: .*32: / }).count()).toBe(1);
 
   const download = page.waitForEvent('download', (one) => one.suggestedFilename() === 'model.safetensors');

@@ -260,7 +260,11 @@ export function ModelsView() {
   return (
     <div class="page">
       <h1>Models</h1>
-      {info === undefined ? null : (
+      {info === undefined ? (
+        <section class="now" aria-label="The model in use">
+          <p class="quiet">Loading the model …</p>
+        </section>
+      ) : (
         <section class="now" aria-label="The model in use">
           <p>
             <b>{info.name}</b>: {count(info.parameters)} parameters, {info.layers.prelude} + {info.layers.core} (repeated) +{' '}
