@@ -28,28 +28,43 @@ def read_safetensors(path):
 
 
 class Batch:
-    """Sequences one behind the other (N tokens), and where each token lies in padded rows (B, T)."""
+    """Tokens with the token before each (N): sequences one behind the other, some of which begin alike and share those tokens.
+
+    Tokens that share a beginning are a row (B, T) of what attention sees, each with its own ancestors.
+    """
 
     def __init__(self, job, padded):
-        lengths = job["lengths"]
-        B, T = len(lengths), max(lengths)
-        rows = torch.repeat_interleave(torch.arange(B), torch.tensor(lengths))
-        positions = torch.cat([torch.arange(n) for n in lengths])
-        tokens, targets = torch.tensor(job["tokens"]), torch.tensor(job["targets"])
-        self.B, self.T, self.count = B, T, len(tokens)
-        at = rows * T + positions
-        if padded or len(tokens) == B * T:
+        parents = job["parents"]
+        N = len(parents)
+        positions, rows, places, ancestors, sizes = [0] * N, [0] * N, [0] * N, [()] * N, []
+        for i, parent in enumerate(parents):
+            if parent < 0:
+                sizes.append(0)
+                rows[i] = len(sizes) - 1
+            else:
+                positions[i], rows[i] = positions[parent] + 1, rows[parent]
+            places[i] = sizes[rows[i]]
+            sizes[rows[i]] += 1
+            ancestors[i] = (*(ancestors[parent] if parent >= 0 else ()), places[i])
+        B, T = len(sizes), max(sizes)
+        at = torch.tensor([row * T + place for row, place in zip(rows, places)])
+        self.B, self.T, self.count = B, T, N
+        self.mask = torch.full((B, 1, T, T), float("-inf"))
+        # Places that no token has look at themselves, so that their softmax is defined.
+        self.mask[:, :, torch.arange(T), torch.arange(T)] = 0
+        for i in range(N):
+            self.mask[rows[i], 0, places[i], list(ancestors[i])] = 0
+        tokens, targets, positions = torch.tensor(job["tokens"]), torch.tensor(job["targets"]), torch.tensor(positions)
+        if padded or N == B * T:
             # Every layer runs over the padded rows.
-            self.tokens = torch.zeros(B * T, dtype=torch.long).index_copy(0, at, tokens)
-            self.targets = torch.full((B * T,), -1).index_copy(0, at, targets)
-            self.positions = torch.arange(T).repeat(B)
+            fill = lambda values, empty: torch.full((B * T,), empty).index_copy(0, at, values)
+            self.tokens, self.targets, self.positions = fill(tokens, 0), fill(targets, -1), fill(positions, 0)
             self.spread = self.gather = None
         else:
             # Only attention sees padded rows: an index spreads tokens into them, another takes them back.
             self.tokens, self.targets, self.positions = tokens, targets, positions
-            self.spread = torch.zeros(B * T, dtype=torch.long).index_copy(0, at, torch.arange(len(tokens)))
+            self.spread = torch.zeros(B * T, dtype=torch.long).index_copy(0, at, torch.arange(N))
             self.gather = at
-        self.mask = torch.full((T, T), float("-inf")).triu(1)
 
 
 class Model:

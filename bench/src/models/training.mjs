@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { initParams, parseRecurrentConfig } from '../../../packages/recurrent/dist/index.js';
 import { createCpuDevice } from '../../../packages/tensor/dist/cpu.js';
 import { forEachTensor } from '../../../packages/tensor/dist/index.js';
-import { Trainer } from '../../../packages/train/dist/index.js';
+import { packProblems, Trainer } from '../../../packages/train/dist/index.js';
 import { cached, writePieces } from './weights.mjs';
 
 const RECIPE = fileURLToPath(new URL('../../../packages/train/recipes/default.json', import.meta.url));
@@ -30,7 +30,11 @@ export function trainingJob(batch) {
   if (batch === 'default') {
     const device = createCpuDevice({ threads: 1 });
     const trainer = new Trainer(device, config);
-    data = trainer.validation(config.microBatch);
+    const [families] = trainer.families(1);
+    data = packProblems(
+      families.map(({ problems }) => problems),
+      trainer.model.contextLength,
+    ).data;
     trainer.dispose();
     device.dispose();
   }

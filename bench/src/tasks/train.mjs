@@ -50,7 +50,8 @@ export async function run(session, { batch, what, seconds }, { threads }) {
     result = { ...more, rate: (tokens / ms) * 1000 };
   } else {
     const { name, weightDecay = 0 } = config.optimizer;
-    const plain = { tokens: [...data.tokens], targets: [...data.targets], lengths: [...(data.lengths ?? [tokens])] };
+    const parents = data.parents ?? Int32Array.from({ length: tokens }, (_, i) => ((i % (tokens / data.batch)) - 1 < 0 ? -1 : i - 1));
+    const plain = { tokens: [...data.tokens], targets: [...data.targets], parents: [...parents] };
     const got = session.train({
       model: config.model,
       params: await initialWeights(),
