@@ -2,9 +2,9 @@
 import { openSafetensors } from '../../../packages/checkpoint/dist/index.js';
 import { fileSource } from '../../../packages/checkpoint/dist/node.js';
 import { linear } from '../../../packages/nn/dist/index.js';
-import { paramsFromNames, RecurrentModel } from '../../../packages/recurrent/dist/index.js';
+import { paramsFromNames, RecurrentModel, unchanged } from '../../../packages/recurrent/dist/index.js';
 import { generate } from '../../../packages/sampler/dist/index.js';
-import { add, affine, attention, gatedMatmul, normMatmul, reshape, rmsNorm, rope, split } from '../../../packages/tensor/dist/index.js';
+import { add, attention, gatedMatmul, normMatmul, reshape, rmsNorm, rope, split } from '../../../packages/tensor/dist/index.js';
 import { CONTEXT, decoders, EPS, ROPE_BASE } from './shapes.mjs';
 import { neighbouringPairs, weightFile } from './weights.mjs';
 
@@ -63,11 +63,13 @@ export async function openUnrollDecoder(device, { model: name, kind }) {
     ropeBase: ROPE_BASE,
     tiedHead: tied,
     qkBias: false,
+    embeddingScale: 1,
   };
   const params = await loadParams(device, name, kind);
   const model = new RecurrentModel(device, config, params, {
-    // The state that a step begins from is not looked at; the embedding is taken as it is stored.
-    inject: (_, __, e) => affine(e, { scale: 1 / Math.sqrt(C) }),
+    // A step looks at the embedding alone, not at the state that it begins from; the norm comes once, before the head.
+    inject: (_, __, e) => e,
+    enterCoda: unchanged,
     block: llamaBlock,
     // The block reads no loop and no position of the host.
     recordable: true,
