@@ -19,12 +19,22 @@ function raisePriority({ pid }) {
   } catch {}
 }
 
+/** The sample that runs: in a session of its own, it would outlive this program. */
+let running;
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.on(signal, () => {
+    if (running !== undefined && running.exitCode === null) process.kill(-running.pid, 'SIGKILL');
+    process.exit(130);
+  });
+}
+
 function startSample(node, flags, job) {
   return new Promise((resolve) => {
     const args = [...flags, SAMPLE, JSON.stringify(job)];
     // Detached: a session of its own has a priority of its own.
     const child = spawn(node.path, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: SAMPLE_MS, detached: true });
     raisePriority(child);
+    running = child;
     let out = '';
     let errors = '';
     child.stdout.setEncoding('utf8').on('data', (text) => (out += text));

@@ -24,6 +24,8 @@ export async function open({ threads }) {
         close: () => [x, y].forEach((one) => void one.dispose()),
       };
     },
+    // Modules apart from the weights that they load.
+    prepare: () => import('../models/unroll-decoder.mjs'),
     decoder: async (options) => (await import('../models/unroll-decoder.mjs')).openUnrollDecoder(device, options),
     close: () => device.dispose(),
   };

@@ -4,6 +4,7 @@ const mebi = 2 ** 20;
 
 /** Resident memory that loading a decoder takes at its peak, over what the process had before. */
 export async function run(session, { model, kind, what }) {
+  await session.prepare?.();
   const before = process.memoryUsage.rss();
   const decoder = await session.decoder({ model, kind });
   // Kilobytes on every system.
