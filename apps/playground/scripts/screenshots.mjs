@@ -7,6 +7,8 @@ import { servePlayground } from '../serve.mjs';
 
 const OUT = fileURLToPath(new URL('../../../docs/screenshots', import.meta.url));
 const DESKTOP = { viewport: { width: 1280, height: 860 } };
+/** For pictures of many colours, which would be over 200 kB. */
+const NARROW = { viewport: { width: 1060, height: 860 } };
 const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 1.5, isMobile: true, hasTouch: true };
 
 /** @typedef {import('playwright').Page} Page */
@@ -26,7 +28,7 @@ const PICTURES = [
   [
     'token-light',
     '?a.depth=24&a.strategy=adaptive',
-    { ...DESKTOP, colorScheme: 'light' },
+    { ...NARROW, colorScheme: 'light' },
     async (page) => {
       await answered(page);
       await page.locator('section[aria-label="Pane A"] .token').nth(1).hover();
@@ -36,7 +38,7 @@ const PICTURES = [
   [
     'trajectories-light',
     '?b.depth=16',
-    { ...DESKTOP, colorScheme: 'light' },
+    { ...NARROW, colorScheme: 'light' },
     async (page) => {
       await inside(page, 'Trajectories');
       await page.getByText('of the variance').waitFor();

@@ -4,9 +4,11 @@ import { followSettings, openModel, sourceFromSettings } from './state/app.js';
 import { startOffline } from './state/offline.js';
 import { followDials, followModels, followResults } from './state/runs.js';
 import { followTheme } from './state/theme.js';
+import './styles/shell.css';
 import './styles/base.css';
 import './styles/controls.css';
 import './styles/think.css';
+import './styles/inside.css';
 import './styles/pages.css';
 
 followTheme();
