@@ -1,7 +1,8 @@
 import { decoderJobs, KINDS } from './decoders.mjs';
 
 export const title = 'A decoder of ~25 M parameters';
-export const about = 'A Llama-like decoder with random weights, the same for all peers: a prompt of 128 tokens, then greedy decoding.';
+export const about =
+  'A Llama-like decoder with random weights, the same for all peers: a prompt of 128 tokens, then greedy decoding. On two threads llama.cpp spins at barriers and collapses as soon as anything else runs on either core.';
 export const threads = [1, 2];
 
 export const jobs = (peers, count) => decoderJobs(peers, count, KINDS, '25m', { what: '25m', count: 64, repetitions: 2 });
