@@ -68,6 +68,39 @@ describe('eval', () => {
     expect(await run('7', '--init-scale', '1', '--seed', '3')).toBe(await run('60', '--init-scale', '1', '--seed', '3'));
   });
 
+  it('makes a table by the fields of the lines', async () => {
+    const lines = (await loadEmbedded('reckoner')).problems.filter(({ task, level }) => task === 'parity' && (level === 6 || level === 16));
+    const file = join(temporaryFolder(), 'parity.jsonl');
+    await writeFile(file, lines.map((line) => JSON.stringify(line)).join('\n'));
+    const run = (...more: string[]) => unroll(['eval', file, '--model', 'reckoner', ...more]);
+    const { code, out } = await run('--by', 'task,level', '--depths', '1,16');
+    expect(code).toBe(0);
+    const rows = out
+      .trimEnd()
+      .split('\n')
+      .slice(2)
+      .map((line) => line.trim().split(/ {2,}/));
+    expect(rows.map((row) => row[0])).toEqual(['problems', 'parity 6', 'parity 16', 'all']);
+    const share = (row: number, column: number) => Number.parseFloat(rows[row]![column]!);
+    const counts = rows.slice(1).map((row) => Number(row[1]));
+    expect(counts[0]! + counts[1]!).toBe(counts[2]);
+    expect(share(3, 3) * counts[2]!).toBeCloseTo(share(1, 3) * counts[0]! + share(2, 3) * counts[1]!, -1);
+    // Sixteen bits need depth: what the model is shipped for.
+    expect(share(2, 3) - share(2, 2)).toBeGreaterThan(30);
+    const exits = await run('--by', 'level', '--depths', '32', '--exit', 'latent-diff:0.03');
+    const spent = exits.out
+      .trimEnd()
+      .split('\n')
+      .slice(3)
+      .map((line) => Number(line.trim().split(/ {2,}/)[3]));
+    expect(spent[1]!).toBeGreaterThan(spent[0]!);
+    expect(await run('--by', 'colour', '--depths', '1')).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('line 1 has no field "colour"'),
+    });
+    expect(await run('--by', 'level', '--json')).toMatchObject({ code: 2, err: expect.stringContaining('--by makes a table') });
+  }, 60_000);
+
   it('reads problems from a pipe and prints a table', async () => {
     const stdin = '{"prompt": "1+1=", "answer": "2"}\r\n\n{"prompt": "2+2=", "answer": " 4 "}\n{"prompt": "2+2=", "answer": "5"}\n';
     const { out } = await unroll(['eval', '-', '--depths', '8'], { stdin });

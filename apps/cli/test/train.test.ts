@@ -47,6 +47,14 @@ describe('train', () => {
     expect(lines.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6]);
     expect(lines.flatMap(({ step, validation }) => (validation === undefined ? [] : [step]))).toEqual([3, 6]);
     expect(Object.keys(lines[2]!.validation!)).toEqual(['1', '2', '4']);
+    const report = readFileSync(join(run, 'report.html'), 'utf8');
+    // Whole by itself: neither a script nor an address.
+    expect(report).not.toMatch(/<script|src=|href=|https?:/);
+    for (const title of ['Training loss', 'Held-out loss by depth', 'Correlation of token states', 'Gradient norm', 'Tokens per second'])
+      expect(report).toContain(`<figcaption>${title}`);
+    expect(report).toContain('6 steps');
+    expect(report.match(/<polyline/g)!.length).toBe(11);
+    expect(report).not.toContain('NaN');
     expect((await unroll(['generate', '12+30=', '--model', join(run, 'model'), '-n', '2'])).code).toBe(0);
   });
 

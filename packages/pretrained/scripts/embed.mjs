@@ -21,13 +21,13 @@ function modulesOf(name) {
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line))
-    .map(({ prompt, answer }) => [prompt, answer]);
+    .map(({ prompt, answer, task, level }) => (task === undefined ? [prompt, answer] : [prompt, answer, task, level]));
   const files = [
     `export const config: unknown = ${json('config.json')};`,
     `export const tokenizer: unknown = ${json('tokenizer.json')};`,
     `export const tokenizerConfig: unknown = ${json('tokenizer_config.json')};`,
     `export const generationConfig: unknown = ${json('generation_config.json')};`,
-    `export const problems: readonly (readonly [string, string])[] = ${literal(problems)};`,
+    `export const problems: readonly (readonly [string, string, string?, number?])[] = ${literal(problems)};`,
     `export const card = ${literal(text(folder, 'README.md'))};`,
   ];
   const weights = readFileSync(join(folder, 'model.safetensors')).toString('base64');

@@ -14,6 +14,9 @@ export class PretrainedError extends Error {
 export interface Problem {
   readonly prompt: string;
   readonly answer: string;
+  /** Its kind, and how many steps it takes, where a model knows several. */
+  readonly task?: string;
+  readonly level?: number;
 }
 
 /** A checkpoint that comes with this package, as the files of a checkpoint folder would give it. */
@@ -43,6 +46,13 @@ const loaders = {
     ]);
     return { files, weights };
   },
+  reckoner: async () => {
+    const [files, { weights }] = await Promise.all([
+      import('./generated/reckoner.generated.js'),
+      import('./generated/reckoner-weights.generated.js'),
+    ]);
+    return { files, weights };
+  },
 } as const;
 
 export type EmbeddedName = keyof typeof loaders;
@@ -63,7 +73,9 @@ export async function loadEmbedded(name: EmbeddedName): Promise<EmbeddedModel> {
   }
   const { files, weights } = await loaders[name]();
   const { config, tokenizer, tokenizerConfig, generationConfig, card } = files;
-  const problems = files.problems.map(([prompt, answer]) => ({ prompt, answer }));
+  const problems = files.problems.map(([prompt, answer, task, level]) =>
+    task === undefined || level === undefined ? { prompt, answer } : { prompt, answer, task, level },
+  );
   return { name, config, tokenizer, tokenizerConfig, generationConfig, card, problems, weights: fromBase64(weights) };
 }
 

@@ -1,7 +1,8 @@
 import { type Flags, readDepths, readFlag, readNumber, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
 import { EXIT, UsageError } from '../errors.js';
-import { accuracyOf, evaluate } from '../eval/evaluate.js';
+import { accuracyOf, type DepthResult, evaluate } from '../eval/evaluate.js';
+import { groupedTable } from '../eval/grouped.js';
 import { readProblems } from '../eval/problems.js';
 import { batchStrategyArgs, modelArgs } from '../flags.js';
 import { interruptible } from '../interrupt.js';
@@ -25,6 +26,11 @@ export const command: Command = {
     },
     ...modelArgs,
     depths: { type: 'string', valueHint: 'R,R,…', description: `depths to measure (default: ${DEFAULT_DEPTHS.join(',')})` },
+    by: {
+      type: 'string',
+      valueHint: 'FIELD,…',
+      description: 'a table by these fields of the lines, such as task or task,level; with --exit, also the mean recurrences',
+    },
     limit: { type: 'string', valueHint: 'N', description: 'only the first N problems' },
     'batch-size': {
       type: 'string',
@@ -45,7 +51,11 @@ export const command: Command = {
     'Decoding is greedy. An answer is right when the text up to the stop token is the expected one; white space around it does not count.',
     'The initial state is zero unless --init-scale says otherwise, so that the figures are the same at every run.',
   ],
-  examples: ['unroll eval problems.jsonl', 'unroll eval problems.jsonl --model ./checkpoint --depths 1,2,4 --json'],
+  examples: [
+    'unroll eval problems.jsonl',
+    'unroll eval problems.jsonl --by task,level --depths 1,4,16',
+    'unroll eval problems.jsonl --model ./checkpoint --depths 1,2,4 --json',
+  ],
   run,
 };
 
@@ -60,8 +70,10 @@ async function run(flags: Flags, io: Io): Promise<number> {
     initScale: readNumber(flags, 'init-scale', 0, 1e6) ?? 0,
     strategy: batchStrategyOptions(flags),
   };
+  const by = readText(flags, 'by')?.split(',');
   const exits = options.strategy.exit !== undefined;
   const json = readFlag(flags, 'json');
+  if (json && by !== undefined) throw new UsageError('--by makes a table; leave out --json, or take the lines apart beforehand');
   const limit = readWhole(flags, 'limit', 1);
   const problems = (await readProblems(readText(flags, 'file')!, io)).slice(0, limit);
   const loaded = await loadModel(modelChoice(flags), io);
@@ -69,9 +81,12 @@ async function run(flags: Flags, io: Io): Promise<number> {
   const work = async (signal: AbortSignal): Promise<number> => {
     const style = styleFor(io);
     const rows: string[][] = [];
-    for await (const { depth, correct, meanRecurrences } of evaluate(loaded, problems, { ...options, signal }, io, (fraction, at) =>
+    const results: DepthResult[] = [];
+    for await (const result of evaluate(loaded, problems, { ...options, signal }, io, (fraction, at) =>
       progress.update(fraction, `depth ${at}`),
     )) {
+      results.push(result);
+      const { depth, correct, meanRecurrences } = result;
       const accuracy = accuracyOf(correct);
       const right = `${correct.filter(Boolean).length} of ${correct.length}`;
       rows.push([String(depth), percent(accuracy), right, ...(exits ? [meanRecurrences.toFixed(2)] : [])]);
@@ -80,7 +95,9 @@ async function run(flags: Flags, io: Io): Promise<number> {
       io.stdout.write(`${JSON.stringify({ depth, accuracy, n: correct.length, ...(exits ? { meanRecurrences } : {}) })}\n`);
     }
     progress.done();
-    if (!json)
+    if (by !== undefined)
+      io.stdout.write(`${loaded.name}, ${problems.length} problems\n\n${groupedTable(problems, by, results, exits, style)}`);
+    else if (!json)
       io.stdout.write(
         `${loaded.name}, ${problems.length} problems\n\n${table([[...['depth', 'accuracy', 'right'], ...(exits ? ['recurrences'] : [])].map(style.bold), ...rows], { left: [] })}`,
       );

@@ -20,9 +20,11 @@ import { CommandError, EXIT } from '../errors.js';
 import type { Io } from '../io.js';
 import { openCpu } from '../model/device.js';
 import { createProgress } from '../progress.js';
+import { type LogLine, reportOf } from '../train/report.js';
 
 const STATE_FILE = 'training.safetensors';
 const LOG_FILE = 'log.jsonl';
+const REPORT_FILE = 'report.html';
 const DEFAULT_SAVE_SECONDS = 600;
 const DEFAULT_EVAL_STEPS = 200;
 const DEFAULT_EVAL_PROBLEMS = 128;
@@ -57,7 +59,7 @@ export const command: Command = {
     },
   },
   notes: [
-    `OUT/${STATE_FILE} is all that a run goes on from; OUT/${LOG_FILE} has one JSON object a step; OUT/model is a checkpoint that the other commands take.`,
+    `OUT/${STATE_FILE} is all that a run goes on from; OUT/${LOG_FILE} has one JSON object a step; OUT/model is a checkpoint that the other commands take; OUT/${REPORT_FILE} has the plots.`,
     'A run that is killed and started again has, on the same machine, the same weights bit for bit as one that ran through.',
   ],
   examples: ['unroll train recipe.json --out runs/first', 'unroll eval problems.jsonl --model runs/first/model --depths 1,4,16'],
@@ -145,6 +147,18 @@ async function resume(path: string, trainer: Trainer): Promise<boolean> {
   }
 }
 
+async function writeReport(out: string): Promise<void> {
+  const lines = (await readFile(join(out, LOG_FILE), 'utf8')).split('\n').filter((line) => line !== '');
+  if (lines.length === 0) return;
+  await writeFile(
+    join(out, REPORT_FILE),
+    reportOf(
+      lines.map((line) => JSON.parse(line) as LogLine),
+      `Training run ${out}`,
+    ),
+  );
+}
+
 async function run(flags: Flags, io: Io): Promise<number> {
   const config = await readConfig(readText(flags, 'config')!);
   const out = readText(flags, 'out') ?? 'run';
@@ -171,6 +185,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
     const save = async (now: Trainer) => {
       await saveTraining(await fileSink(state), now);
       await exportModel(join(out, 'model'), now);
+      await writeReport(out);
     };
     const validation = trainer.validation(evalProblems);
     const { mean } = config.depth;

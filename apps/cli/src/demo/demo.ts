@@ -1,99 +1,107 @@
+import type { Problem } from '@unroll/pretrained';
 import { parameterShapes } from '@unroll/recurrent';
 import { CommandError } from '../errors.js';
-import { accuracyOf, type DepthResult, evaluate, type Problem } from '../eval/evaluate.js';
+import { accuracyOf, type DepthResult, evaluate } from '../eval/evaluate.js';
 import type { Io } from '../io.js';
 import { loadModel } from '../model/load.js';
-import { createProgress, type Progress } from '../progress.js';
+import { createProgress } from '../progress.js';
 import { grouped, percent, type Style, styleFor, table } from '../style.js';
 
-const DEPTHS = [1, 2, 3, 4, 8] as const;
-/** Problems counted of each number of digits; of the first so many, those to show are picked. */
-const COUNTED = 100;
-const LOOKED_THROUGH = 24;
+const MODEL = 'reckoner';
+const DEPTHS = [1, 2, 4, 8, 16] as const;
+/** Problems counted of each task, evenly from its levels; of so many, those to show are picked. */
+const COUNTED = 60;
+const SHOWN = 2;
 
-/** Digits of the longest number of "12+345=". */
-const digitsOf = ({ prompt }: Problem): number => Math.max(...(prompt.match(/\d+/g) ?? ['']).map((number) => number.length));
-
-/** Problems by number of digits, where there are enough of them to count. */
-function byDigits(problems: readonly Problem[]): [number, Problem[]][] {
-  const groups = new Map<number, Problem[]>();
-  for (const problem of problems) groups.set(digitsOf(problem), [...(groups.get(digitsOf(problem)) ?? []), problem]);
-  return [...groups].filter(([, group]) => group.length >= LOOKED_THROUGH).sort(([a], [b]) => a - b);
+/** Problems by task, evenly from its levels: the first, and every so many from there. */
+function byTask(problems: readonly Problem[]): [string, Problem[]][] {
+  const groups = new Map<string, Problem[]>();
+  for (const problem of problems) {
+    const task = String(problem.task);
+    groups.set(task, [...(groups.get(task) ?? []), problem]);
+  }
+  return [...groups].map(([task, all]) => [task, Array.from({ length: COUNTED }, (_, i) => all[Math.floor((i * all.length) / COUNTED)]!)]);
 }
 
-type Groups = ReturnType<typeof byDigits>;
-type Answerer = (problems: readonly Problem[], depths: readonly number[], bar?: Progress) => Promise<DepthResult[]>;
+/** How the tasks are written, for who sees them the first time. */
+const TASKS = table(
+  [
+    ['#0110=', 'is the number of ones odd'],
+    ['@07.74.40=0**', 'arrows from 0 to 7, 7 to 4, 4 to 0: three steps from node 0'],
+    ['%314=', 'of 12345, swap places 3 and 4, then 1 and 2, then 4 and 5'],
+    ['12+07=', 'a sum, with as many digits in each number'],
+  ],
+  { left: [0, 1] },
+);
 
-/** Of each number of digits, the first problem and the first that a depth of 1 gets wrong: where depth does nothing, and where it may. */
-async function pick(groups: Groups, answer: Answerer): Promise<Problem[]> {
-  const early = groups.flatMap(([, group]) => group.slice(0, LOOKED_THROUGH));
-  const [{ correct }] = (await answer(early, [1])) as [DepthResult];
-  return groups.flatMap(([digits, group]) => {
-    const wrong = early.find((problem, i) => digitsOf(problem) === digits && !correct[i] && problem !== group[0]);
-    return wrong === undefined ? [group[0]!] : [group[0]!, wrong];
+type Groups = ReturnType<typeof byTask>;
+
+/** Of each task, the first problems that depth 1 gets wrong and the greatest depth right: those that depth is good for. */
+function pick(groups: Groups, results: readonly DepthResult[]): number[] {
+  const [first, last] = [results[0]!, results[results.length - 1]!];
+  let start = 0;
+  return groups.flatMap(([, group]) => {
+    const places = group.map((_, i) => start + i);
+    start += group.length;
+    return places.filter((i) => !first.correct[i] && last.correct[i]).slice(0, SHOWN);
   });
 }
 
 const verdict = (style: Style, answer: string, right: boolean): string => (right ? style.green(`${answer} ✓`) : style.red(`${answer} ✗`));
 
-async function showProblems(groups: Groups, answer: Answerer, io: Io, style: Style): Promise<void> {
-  const shown = await pick(groups, answer);
-  const columns = await answer(shown, DEPTHS);
-  const rows = shown.map(({ prompt, answer: right }, i) => [
-    prompt,
-    style.dim(right),
-    ...columns.map((column) => verdict(style, column.answers[i]!, column.correct[i]!)),
+function showProblems(counted: readonly Problem[], shown: readonly number[], results: readonly DepthResult[], io: Io, style: Style): void {
+  const rows = shown.map((i) => [
+    counted[i]!.prompt,
+    style.dim(counted[i]!.answer),
+    ...results.map(({ answers, correct }) => verdict(style, answers[i]!.trim(), correct[i]!)),
   ]);
   io.stdout.write(
-    `\n${style.bold('The same problems at growing depth')}: of each length, the first problem and the first that depth 1 gets wrong\n\n` +
+    `\n${style.bold('The same problems at growing depth')}: of each task, the first that depth 1 gets wrong and depth ${DEPTHS[DEPTHS.length - 1]} right\n\n` +
       table([['', style.dim('right'), ...DEPTHS.map((depth) => style.bold(`depth ${depth}`))], ...rows]),
   );
 }
 
-async function showAccuracy(groups: Groups, answer: Answerer, progress: Progress, io: Io, style: Style): Promise<string> {
-  const counted = groups.flatMap(([, group]) => group.slice(0, COUNTED));
-  const results = await answer(counted, DEPTHS, progress);
-  progress.done();
-  const rows = groups.map(([digits]) => {
-    const own = counted.flatMap((problem, i) => (digitsOf(problem) === digits ? [i] : []));
-    return [`${digits} digits`, ...results.map(({ correct }) => percent(accuracyOf(own.map((i) => correct[i]!))))];
+function showAccuracy(groups: Groups, results: readonly DepthResult[], io: Io, style: Style): string {
+  let start = 0;
+  const rows = groups.map(([task, group]) => {
+    const [from, to] = [start, start + group.length];
+    start = to;
+    return [task, ...results.map(({ correct }) => percent(accuracyOf(correct.slice(from, to))))];
   });
   const all = results.map(({ correct }) => accuracyOf(correct));
   io.stdout.write(
-    `\n${style.bold('Right answers')} among ${counted.length} problems, by number of digits\n\n` +
+    `\n${style.bold('Right answers')}, by task, among ${start} problems from easy to harder than it was trained on\n\n` +
       table([
         ['', ...DEPTHS.map((depth) => style.bold(`depth ${depth}`))],
         ...rows,
         ['all', ...all.map((share) => style.bold(percent(share)))],
       ]),
   );
-  const enough = DEPTHS[all.findIndex((share) => share >= Math.max(...all) - 0.01)];
-  return `The same weights answer ${percent(all[0]!)} at depth 1 and ${percent(all[all.length - 1]!)} at depth ${DEPTHS[DEPTHS.length - 1]}; from depth ${enough} on, at most a point more is gained.`;
+  return `The same weights answer ${percent(all[0]!)} at depth 1 and ${percent(all[all.length - 1]!)} at depth ${DEPTHS[DEPTHS.length - 1]}.`;
 }
 
 /** What the program does without arguments: shows that depth is a dial, on the embedded model, and how to go on. */
 export async function runDemo(io: Io): Promise<number> {
   const started = performance.now();
   const style = styleFor(io);
-  const loaded = await loadModel({}, io);
+  const loaded = await loadModel({ model: MODEL }, io);
   const progress = createProgress(io);
   try {
     if (loaded.problems === undefined) throw new CommandError('the default model has no problems to show');
     const values = grouped([...parameterShapes(loaded.config).values()].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0));
     io.stdout.write(
       `\n${style.bold('Unroll')} runs language models whose depth is a dial: one block of layers is repeated before each token, as often as you like.\n` +
-        `Below, a model of ${values} parameters adds numbers that it never saw in training, here on your CPU.\n`,
+        `Below, a model of ${values} parameters solves problems that it never saw in training, here on your CPU.\n${TASKS}\n`,
     );
-    const groups = byDigits(loaded.problems);
-    const answer: Answerer = async (problems, depths, bar) => {
-      const options = { depths, seed: 0, initScale: 0, batchSize: 32 };
-      const results: DepthResult[] = [];
-      const label = `answering ${problems.length} problems at ${depths.length} depths`;
-      for await (const result of evaluate(loaded, problems, options, io, (fraction) => bar?.update(fraction, label))) results.push(result);
-      return results;
-    };
-    await showProblems(groups, answer, io, style);
-    const conclusion = await showAccuracy(groups, answer, progress, io, style);
+    const groups = byTask(loaded.problems);
+    const counted = groups.flatMap(([, group]) => group);
+    const results: DepthResult[] = [];
+    const label = `answering ${counted.length} problems at ${DEPTHS.length} depths`;
+    const options = { depths: DEPTHS, seed: 0, initScale: 0, batchSize: 60 };
+    for await (const result of evaluate(loaded, counted, options, io, (fraction) => progress.update(fraction, label))) results.push(result);
+    progress.done();
+    showProblems(counted, pick(groups, results), results, io, style);
+    const conclusion = showAccuracy(groups, results, io, style);
     io.stdout.write(`\n${conclusion}\n${style.dim(`(${((performance.now() - started) / 1000).toFixed(1)} s)`)}\n`);
     io.stdout.write(nextSteps(style));
     return 0;
@@ -105,9 +113,9 @@ export async function runDemo(io: Io): Promise<number> {
 
 function nextSteps(style: Style): string {
   const commands = [
-    ['npm start -- generate "731+94=" --depth 1', 'your own sum, thought about once'],
-    ['npm start -- generate "731+94=" --depth 8', 'the same, eight times'],
-    ['npm start -- chat', 'type sums, change the depth with /depth'],
+    ['npm start -- generate "#1011011011=" --model reckoner --depth 1', 'a parity, thought about once'],
+    ['npm start -- generate "#1011011011=" --model reckoner --depth 16', 'the same, sixteen times'],
+    ['npm start -- chat', 'type sums to the adder, change the depth with /depth'],
     ['npm start -- inspect', 'parameters, cost and memory by depth'],
     ['npm start -- --help', 'all commands'],
   ];

@@ -8,6 +8,8 @@ export interface Problem {
   readonly where?: string;
   readonly prompt: string;
   readonly answer: string;
+  /** Of a line of a file, other fields. */
+  readonly fields?: Readonly<Record<string, unknown>>;
 }
 
 /** A problem in tokens, with its place in the file. */
@@ -37,6 +39,8 @@ export interface DepthResult {
   readonly answers: readonly string[];
   /** Over all generated tokens. */
   readonly meanRecurrences: number;
+  /** Of each problem, over the tokens generated for it. */
+  readonly recurrences: readonly number[];
 }
 
 /** Problems in tokens, the shortest first, and the tokens of the longest right answer. Throws UsageError without a tokenizer, CommandError. */
@@ -81,7 +85,7 @@ export async function* evaluate(
   for (const depth of options.depths) {
     const correct: boolean[] = new Array<boolean>(problems.length).fill(false);
     const answers: string[] = new Array<string>(problems.length).fill('');
-    const tally = { tokens: 0, recurrences: 0 };
+    const spent = problems.map(() => ({ tokens: 0, recurrences: 0 }));
     for (let start = 0; start < encoded.length; start += options.batchSize) {
       const batch = encoded.slice(start, start + options.batchSize);
       const room = model.contextLength - Math.max(...batch.map(({ tokens }) => tokens.length));
@@ -99,8 +103,9 @@ export async function* evaluate(
       });
       for await (const { prompt, text, recurrences } of run) {
         texts[prompt] += text;
-        tally.tokens++;
-        tally.recurrences += recurrences;
+        const own = spent[batch[prompt]!.index]!;
+        own.tokens++;
+        own.recurrences += recurrences;
         // Once for each step of the batch.
         if (prompt === 0) await io.breathe();
       }
@@ -112,7 +117,14 @@ export async function* evaluate(
       done += batch.length * depth;
       onProgress(done / total, depth);
     }
-    yield { depth, correct, answers, meanRecurrences: tally.recurrences / tally.tokens };
+    const sum = (pick: (own: { tokens: number; recurrences: number }) => number) => spent.reduce((total, own) => total + pick(own), 0);
+    yield {
+      depth,
+      correct,
+      answers,
+      meanRecurrences: sum((own) => own.recurrences) / sum((own) => own.tokens),
+      recurrences: spent.map((own) => own.recurrences / own.tokens),
+    };
   }
 }
 

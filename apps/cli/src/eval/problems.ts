@@ -31,7 +31,7 @@ function parseProblem(line: string, where: string): Problem {
   } catch (error) {
     throw new CommandError(`${where} is not JSON: ${(error as Error).message}`);
   }
-  const { prompt, answer } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+  const { prompt, answer, ...fields } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
   if (prompt === '') throw new CommandError(`${where}, prompt: it is empty`);
   const bad = typeof prompt !== 'string' ? 'prompt' : 'answer';
   if (typeof prompt !== 'string' || typeof answer !== 'string') {
@@ -39,5 +39,5 @@ function parseProblem(line: string, where: string): Problem {
       `${where}, ${bad}: the line must have "prompt" and "answer" as texts, such as {"prompt": "12+30=", "answer": "42"}`,
     );
   }
-  return { prompt, answer, where };
+  return { prompt, answer, where, fields };
 }
