@@ -4,6 +4,7 @@ export { olmo2Block } from './blocks/olmo2.js';
 export { ouroBlock } from './blocks/ouro.js';
 export { sandwichBlock } from './blocks/sandwich.js';
 export { ConfigError, checkRecurrences, headDim, type ParseConfigOptions, parseRecurrentConfig, type RecurrentConfig } from './config.js';
+export { type Estimate, type EstimateOptions, type EstimateRates, estimate, largestDepth } from './estimate.js';
 export { familyOf, llama, type ModelFamily, olmo2, ouro, sandwich } from './family.js';
 export { beginPass, type ForwardOptions, forward, latentStates } from './forward.js';
 export { initParams } from './init.js';
