@@ -1,6 +1,6 @@
-// Writes models/reckoner/problems.jsonl: held-out problems of each task, so many of each level, from the built @unroll/train.
+// Writes packages/pretrained/models/reckoner/problems.jsonl: held-out problems of each task, so many of each level, from the built @unroll/train.
 import { writeFileSync } from 'node:fs';
-import { problemFor, Random, tasks } from '../../train/dist/index.js';
+import { problemFor, Random, tasks } from '@unroll/train';
 
 const EACH = 30;
 const range = (least, most, step = 1) => Array.from({ length: (most - least) / step + 1 }, (_, i) => least + i * step);
@@ -17,6 +17,6 @@ const lines = Object.entries(LEVELS).flatMap(([name, levels]) =>
     return [...seen.values()];
   }),
 );
-const file = new URL('../models/reckoner/problems.jsonl', import.meta.url);
+const file = new URL('../../../packages/pretrained/models/reckoner/problems.jsonl', import.meta.url);
 writeFileSync(file, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
 console.log(`wrote ${lines.length} problems`);
