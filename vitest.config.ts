@@ -9,6 +9,8 @@ const forBrowser = ['@unroll/source', 'module', 'browser', 'import', 'default'];
 const rooms = '{packages,apps,tooling}/**';
 const outside = ['**/node_modules/**', '**/dist/**'];
 const executablePath = findChromium();
+// No test measures time: the limit is there for what hangs, on machines that are slow or busy.
+const testTimeout = 60_000;
 
 export default defineConfig({
   test: {
@@ -18,6 +20,7 @@ export default defineConfig({
         ssr: { resolve: { conditions: forNode, externalConditions: forNode } },
         test: {
           name: 'node',
+          testTimeout,
           environment: 'node',
           include: [`${rooms}/*.test.ts`],
           exclude: [...outside, '**/*.browser.test.ts'],
@@ -42,6 +45,7 @@ export default defineConfig({
         server: { headers: ISOLATION_HEADERS },
         test: {
           name: 'browser',
+          testTimeout,
           include: [`${rooms}/*.browser.test.ts`, `${rooms}/*.any.test.ts`],
           exclude: outside,
           browser: {

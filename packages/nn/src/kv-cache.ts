@@ -52,6 +52,9 @@ export interface SavedKVCache {
   readonly values: Float32Array;
 }
 
+/** Allocated rows stay within 1.25 times those in use and so many for each slot. */
+const pageTokens = 12;
+
 /**
  * Keys and values by (sequence, slot, position), in one pool of rows (R, Hk, D) that all slots share. What a slot is and which slot
  * a query reads is the policy's affair (`kv-policy.ts`). An owner: `dispose()` gives the memory back.
@@ -408,8 +411,10 @@ export class KVCache {
 
   #reserve(rows: number): void {
     if (rows <= this.#capacity) return;
-    // A fifth ahead: copies stay rare, and allocated bytes within 1.25 times those in use.
-    const capacity = Math.max(rows, Math.ceil(this.#capacity * 1.2));
+    // A fifth ahead, so that copies stay rare, and a page of tokens for each slot, so that a short text's recordings are not made anew for
+    // every few of its tokens: what is recorded names the pool.
+    const slots = new Set(this.#tables.flatMap((table) => table.slots())).size;
+    const capacity = Math.max(Math.ceil(this.#capacity * 1.2), rows + pageTokens * slots);
     const grow = (old: Tensor | null): Tensor => {
       const bigger = this.device.zeros([capacity, ...this.#rowShape], { memory: 'kv' });
       if (old === null) return bigger;

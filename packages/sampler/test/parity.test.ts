@@ -88,7 +88,9 @@ describe.skipIf(!haveFixtures).each(fixtureNames)('generations of %s', (name) =>
         bytes: expected.cache_bytes,
         tokens: expected.cache_tokens,
       });
-      expect(report!.cache.allocatedBytes).toBeLessThanOrEqual(1.25 * report!.cache.logicalBytes);
+      // 1.25 times what is in use, and a page of 16 tokens for each slot.
+      const rowBytes = 2 * 4 * model.config.width;
+      expect(report!.cache.allocatedBytes).toBeLessThanOrEqual(1.25 * report!.cache.logicalBytes + 16 * report!.cache.slots * rowBytes);
     }
     if (expected.steps !== undefined) expect(items.map(({ recurrences }) => recurrences)).toEqual(expected.steps);
     if (expected.exit_values_first_token !== undefined) {

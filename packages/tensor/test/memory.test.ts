@@ -1,4 +1,4 @@
-import { add, matmul, OutOfMemoryError, reshape, softmax, tidy, topK } from '@unroll/tensor';
+import { add, logSumExp, OutOfMemoryError, reshape, softmax, tidy, topK } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { Generate, opList } from '@unroll/tensor/testing';
 import fc from 'fast-check';
@@ -29,7 +29,7 @@ describe('LinearMemory', () => {
     { weight: 3, arbitrary: fc.record({ give: fc.nat() }) },
   );
 
-  it('live blocks are aligned, inside the memory and never overlap, whatever the order of requests', () => {
+  it('live blocks are aligned, inside the memory and never overlap, whatever the order of requests', { timeout: 60_000 }, () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 200, size: 'max' }), fc.boolean(), (steps, nearlyFull) => {
         const memory = new LinearMemory(2 * MiB);
@@ -165,12 +165,10 @@ describe('out of memory', () => {
     const before = device.memory();
     expect(() => topK(x, 65_000)).toThrow(OutOfMemoryError);
     expect(device.memory()).toMatchObject({ bytes: before.bytes, buffers: 1 });
-    // The product is small, the packed copy of the matrix is not.
+    // The result is small, the transposed copy that it is taken from is not.
     const b = reshape(x, [1000, 130]);
-    const a = device.zeros([1, 130]);
-    expect(() => matmul(b, a, { transposeB: true })).toThrow(OutOfMemoryError);
-    expect(device.memory().buffers).toBe(2);
-    a.dispose();
+    expect(() => logSumExp(b, { axis: 0 })).toThrow(OutOfMemoryError);
+    expect(device.memory().buffers).toBe(1);
     const y = device.zeros([100_000]);
     y.dispose();
     b.dispose();
