@@ -1,6 +1,7 @@
 import { playwright } from '@vitest/browser-playwright';
 import { defineConfig } from 'vitest/config';
 import { CHROMIUM_ARGS, findChromium, ISOLATION_HEADERS } from './tooling/scripts/chromium.mjs';
+import { sharedFixtures } from './tooling/scripts/fixtures.mjs';
 
 // Tests import the packages' sources, so that a test run needs no build.
 const forNode = ['@unroll/source', 'module', 'node', 'import', 'default'];
@@ -43,6 +44,7 @@ export default defineConfig({
       {
         resolve: { conditions: forBrowser },
         server: { headers: ISOLATION_HEADERS },
+        plugins: [sharedFixtures()],
         test: {
           name: 'browser',
           testTimeout,

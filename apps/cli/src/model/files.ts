@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { bytesFiles, CheckpointError, type FileSet, isHubRepo } from '@unroll/checkpoint';
+import { bytesFiles, type FileSet, isHubRepo } from '@unroll/checkpoint';
 import { downloadFromHub, folderFiles, hubCacheFolder } from '@unroll/checkpoint/node';
 import { type EmbeddedName, embeddedNames, loadEmbedded, type Problem } from '@unroll/pretrained';
 import { CommandError } from '../errors.js';
@@ -83,25 +83,5 @@ async function fromHub(repo: string, revision: string | undefined, io: Io): Prom
     return { name: revision === undefined ? repo : `${repo}@${revision}`, files };
   } finally {
     progress.done();
-  }
-}
-
-/** A JSON file of the set. Throws CheckpointError when it is missing, CommandError when it is not JSON. */
-export async function readJson(files: FileSet, file: string): Promise<unknown> {
-  const text = await files.readText(file);
-  try {
-    return JSON.parse(text.replace(/^\uFEFF/, ''));
-  } catch (error) {
-    throw new CommandError(`"${files.name}": ${file} is not JSON: ${(error as Error).message}`);
-  }
-}
-
-/** The same, undefined when there is no such file. */
-export async function readJsonIfThere(files: FileSet, file: string): Promise<unknown> {
-  try {
-    return await readJson(files, file);
-  } catch (error) {
-    if (CheckpointError.is(error) && error.code === 'missing-file') return undefined;
-    throw error;
   }
 }

@@ -16,7 +16,8 @@ import { createProgress } from '../progress.js';
 import { bytes } from '../style.js';
 import { placeModel } from './choose.js';
 import { parseDeviceName } from './device.js';
-import { findModel, type ModelFiles, readJsonIfThere } from './files.js';
+import { findModel, type ModelFiles } from './files.js';
+import { readJsonIfThere } from './json.js';
 
 export { openDevice } from './device.js';
 

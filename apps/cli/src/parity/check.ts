@@ -1,3 +1,8 @@
+/** Lets other work go on between two steps: the comparison needs nothing else of the program that it runs in. */
+export interface Breather {
+  breathe(): Promise<void>;
+}
+
 export type Status = 'pass' | 'fail' | 'unsupported';
 
 /** The result of one comparison with the reference. */

@@ -1,6 +1,6 @@
 import { CheckpointError, type FileSet, openSafetensors, type SafetensorsFile, toFloat32, toInt32 } from '@unroll/checkpoint';
 import { CommandError } from '../errors.js';
-import { readJsonIfThere } from '../model/files.js';
+import { readJsonIfThere } from '../model/json.js';
 
 /** What one run of the reference was asked for (`args`) and gave (the other fields). */
 export type GenerationRecord = Readonly<Record<string, unknown>>;

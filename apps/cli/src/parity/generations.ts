@@ -1,8 +1,7 @@
 import type { RecurrentModel } from '@unroll/recurrent';
 import { type GeneratedToken, generate } from '@unroll/sampler';
 import { CommandError } from '../errors.js';
-import type { Io } from '../io.js';
-import { type Check, compare, EXACT, FORWARD_TOLERANCE, jsonNumbers } from './check.js';
+import { type Breather, type Check, compare, EXACT, FORWARD_TOLERANCE, jsonNumbers } from './check.js';
 import type { Fixture, GenerationRecord } from './fixture.js';
 import { planFor, type StrategyPlan, UnknownArguments } from './strategies.js';
 
@@ -38,7 +37,13 @@ function promptOf(fixture: Fixture): number[] {
   return prompt;
 }
 
-async function runPlan(model: RecurrentModel, prompt: readonly number[], newTokens: number, plan: StrategyPlan, io: Io): Promise<Actual> {
+async function runPlan(
+  model: RecurrentModel,
+  prompt: readonly number[],
+  newTokens: number,
+  plan: StrategyPlan,
+  io: Breather,
+): Promise<Actual> {
   const { kind, ...strategy } = plan;
   const items: GeneratedToken[] = [];
   for await (const item of generate({ model, prompt, maxNewTokens: newTokens, stopTokens: [], temperature: 0, ...strategy })) {
@@ -108,7 +113,7 @@ async function explainTokens(
 export async function compareGenerations(
   model: RecurrentModel,
   fixture: Fixture,
-  io: Io,
+  io: Breather,
   onCheck: (check: Check) => void,
 ): Promise<GenerationResults> {
   const checks: Check[] = [];

@@ -1,7 +1,6 @@
 import { beginPass, checkRecurrences, type RecurrentModel } from '@unroll/recurrent';
 import { crossEntropy, disposeTree, type Tensor, tidy } from '@unroll/tensor';
-import type { Io } from '../io.js';
-import { type Check, compare, EXACT, FORWARD_TOLERANCE, LOSS_TOLERANCE } from './check.js';
+import { type Breather, type Check, compare, EXACT, FORWARD_TOLERANCE, LOSS_TOLERANCE } from './check.js';
 import type { Fixture } from './fixture.js';
 import { gradientsOf, relativeDistance } from './gradients.js';
 
@@ -76,7 +75,7 @@ async function forEachState(
   rows: readonly (readonly number[])[],
   initial: Tensor | undefined,
   wanted: ReadonlySet<number>,
-  io: Io,
+  io: Breather,
   visit: (depth: number, state: Tensor, readout: () => Tensor) => Promise<void>,
 ): Promise<void> {
   const deepest = Math.max(0, ...wanted);
@@ -115,7 +114,7 @@ async function take(tensor: Tensor): Promise<Float32Array> {
 export async function compareTensors(
   model: RecurrentModel,
   fixture: Fixture,
-  io: Io,
+  io: Breather,
   onCheck: (check: Check) => void,
 ): Promise<TensorResults> {
   const { device } = model;
@@ -210,7 +209,7 @@ async function gradients(
   state0: Tensor | undefined,
   names: readonly string[],
   fixture: Fixture,
-  io: Io,
+  io: Breather,
   finish: (check: Omit<Check, 'ms'>) => void,
   actual: ActualTensor[],
 ): Promise<void> {
@@ -257,7 +256,7 @@ async function trajectory(
   rows: readonly (readonly number[])[],
   state0: Tensor | undefined,
   fixture: Fixture,
-  io: Io,
+  io: Breather,
   accept: (name: string, kind: string, shape: readonly number[], values: Float32Array) => Promise<void>,
 ): Promise<void> {
   const name = 'trajectory';
