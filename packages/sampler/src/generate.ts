@@ -1,4 +1,5 @@
 import { refuseUnknownOptions } from '@unroll/tensor';
+import { decodeAhead, mayLookAhead } from './ahead.js';
 import { checkShapes } from './check.js';
 import { Emitter, type GeneratedToken } from './emit.js';
 import type { ModelCache } from './language-model.js';
@@ -17,7 +18,7 @@ export interface GenerateOptions extends CommonOptions {
 export function strategyFor(engine: Engine, run: Run, lane: Lane): Strategy {
   if (run.speculative !== undefined) return decodeSpeculatively(engine, run, lane);
   if (run.wavefront !== undefined) return decodeWavefront(engine, run, lane);
-  return decodePlain(engine, run, [lane]);
+  return mayLookAhead(engine, run) ? decodeAhead(engine, run, lane) : decodePlain(engine, run, [lane]);
 }
 
 /**

@@ -62,6 +62,8 @@ export interface CommonOptions {
   /** `auto` chooses on the device where it can; `host` reads all logits back. The same tokens come out. */
   readonly sampleOn?: 'auto' | 'host';
 
+  /** false leaves each token's `logprob` NaN, and its number is then all that comes back from the device. */
+  readonly logprobs?: boolean;
   /** Keys the sampling noise and the initial state: same seed, same text. */
   readonly seed?: number;
   /** Keys the initial state alone; `seed` when absent. */
@@ -101,6 +103,7 @@ export const commonNames = [
   'logitBias',
   'processors',
   'alternatives',
+  'logprobs',
   'sampleOn',
   'seed',
   'stateSeed',
@@ -176,6 +179,7 @@ function parseSampling(who: string, options: CommonOptions): SamplingOptions {
     logitBias: bias === undefined || bias.size === 0 ? undefined : bias,
     processors: options.processors ?? [],
     alternatives: Math.min(V, whole(who, 'alternatives', options.alternatives ?? 0, 0, 1000)),
+    logprobs: options.logprobs ?? true,
     where: sampleOn,
   };
 }
@@ -256,6 +260,7 @@ export function parseRun(who: string, options: CommonOptions, prompts: readonly 
     tokenizer,
     maxNewTokens,
     depth,
+    oneDepth: cacheUse(options) !== 'mixed-depth',
     exit,
     warmStart: options.warmStart,
     speculative: parseSpeculative(who, options.speculative, byToken(options.recurrences) ? deepest : depth(0)),

@@ -115,6 +115,8 @@ export interface Run {
   readonly tokenizer: TextCodec | undefined;
   readonly maxNewTokens: readonly number[];
   readonly depth: DepthByToken;
+  /** All tokens have the same depth, which is known beforehand. */
+  readonly oneDepth: boolean;
   readonly exit: ExitRule | undefined;
   readonly warmStart: WarmStart | undefined;
   readonly speculative: SpeculativeOptions | undefined;

@@ -28,6 +28,8 @@ export interface SamplingOptions extends Penalties {
   readonly processors: readonly LogitsProcessor[];
   /** How many of the most likely tokens to report beside the chosen one. */
   readonly alternatives: number;
+  /** Without it, a token's number is all that comes back from the device, and `logprob` is NaN. */
+  readonly logprobs: boolean;
   /** `host` reads all logits back and does everything there, for comparison; the same tokens come out. */
   readonly where: 'auto' | 'host';
 }
@@ -48,7 +50,7 @@ export interface Alternative {
 
 export interface Choice {
   readonly token: number;
-  /** Natural logarithm of the token's probability under the model, before penalties, temperature and filters. */
+  /** Natural logarithm of the token's probability under the model, before penalties, temperature and filters; NaN with `logprobs: false`. */
   readonly logprob: number;
   /** The most likely tokens under the model, best first. */
   readonly alternatives?: readonly Alternative[];
@@ -80,30 +82,45 @@ const needsAllLogits = (options: SamplingOptions): boolean =>
   options.presencePenalty !== 0 ||
   options.frequencyPenalty !== 0;
 
+const racesWhole = ({ topP, minP, topK }: SamplingOptions): boolean => topP >= 1 && minP === 0 && topK === undefined;
+
+/** Whether the token itself is found on the device, so that whoever goes on with it need not wait for the host. */
+export const choosesOnDevice = (options: SamplingOptions): boolean =>
+  !needsAllLogits(options) && (options.temperature === 0 || options.topK === 1 || racesWhole(options));
+
+/** The tokens (R) i32 of logits (R, V), where `choosesOnDevice`; ~token where the logits hold NaN and no logprob will tell. */
+export function bestTokens(
+  logits: Tensor<'f32'>,
+  requests: readonly Pick<Request, 'seed' | 'position'>[],
+  options: SamplingOptions,
+): Tensor<'i32'> {
+  const { device } = logits;
+  const mark = { markNaN: !options.logprobs };
+  return tidy(device, () => {
+    if (options.temperature === 0 || options.topK === 1) return argmax(logits, mark);
+    return argmax(add(affine(logits, { scale: 1 / options.temperature }), gumbelNoise(device, requests, logits.shape[1]!)), mark);
+  });
+}
+
 /**
  * Chooses a token for each row of logits (R, V) by the Gumbel race: the argmax of logit / temperature + noise over the kept tokens is
  * distributed as their softmax (Gumbel 1954). Runs on the device, from where a token, or the k candidates of top-k, come back, unless
  * penalties, biases, processors, or top-p or min-p over the whole vocabulary need all logits. Throws UnrollError for logits that are NaN.
  */
 export async function chooseTokens(logits: Tensor<'f32'>, requests: readonly Request[], options: SamplingOptions): Promise<Choice[]> {
-  const V = logits.shape[1]!;
-  const whole = options.topP >= 1 && options.minP === 0 && options.topK === undefined;
   let tokens: number[];
   if (needsAllLogits(options)) tokens = await chooseOnHost(logits, requests, options);
-  else if (options.temperature === 0 || options.topK === 1 || whole) {
-    const best = tidy(logits.device, () => {
-      if (options.temperature === 0 || options.topK === 1) return argmax(logits);
-      return argmax(add(affine(logits, { scale: 1 / options.temperature }), gumbelNoise(logits.device, requests, V)));
-    });
+  else if (choosesOnDevice(options)) {
+    const best = bestTokens(logits, requests, options);
     try {
       // A single row's token is its place among the logits, so the device goes on without the host: one submit a token.
-      if (requests.length === 1) return await describeTokens(logits, best, requests, options.alternatives);
+      if (requests.length === 1) return await describeTokens(logits, best, requests, options);
       tokens = [...(await best.data())];
     } finally {
       best.dispose();
     }
   } else tokens = await raceCandidates(logits, requests, options);
-  return describeTokens(logits, tokens, requests, options.alternatives);
+  return describeTokens(logits, tokens, requests, options);
 }
 
 /** The race among the k most likely tokens, which alone come back; k = V without top-k. */
@@ -181,16 +198,24 @@ async function chooseOnHost(logits: Tensor<'f32'>, requests: readonly Request[],
   });
 }
 
-/** Log-probabilities of the chosen tokens and of the best ones. The token of a single row may be a tensor (1). */
+const notNumbers = (position: number) =>
+  new UnrollError(
+    `generate: the logits for position ${position} are not numbers; the weights hold NaN or infinite values, or the state diverged (lower the initial state's scale or the depth)`,
+  );
+
+/** Log-probabilities of the chosen tokens and of the best ones, as far as asked for. The token of a single row may be a tensor (1). */
 export async function describeTokens(
   logits: Tensor<'f32'>,
   asked: readonly number[] | Tensor<'i32'>,
-  requests: readonly Request[],
-  n: number,
+  requests: readonly Pick<Request, 'position'>[],
+  { alternatives: n, logprobs = true }: { readonly alternatives: number; readonly logprobs?: boolean },
 ): Promise<Choice[]> {
   const V = logits.shape[1]!;
-  const parts = tidy(logits.device, () => {
+  const parts = tidy(logits.device, (): { chosen?: Tensor<'f32'>; values?: Tensor<'f32'>; indices?: Tensor<'i32'> } => {
+    if (!logprobs && n === 0) return {};
     const relative = sub(logits, logSumExp(logits, { axis: -1, keepDims: true }));
+    const best = n > 0 ? topK(relative, Math.min(n, V)) : undefined;
+    if (!logprobs) return { ...best };
     const places =
       'storage' in asked
         ? asked
@@ -199,23 +224,18 @@ export async function describeTokens(
             [asked.length],
             { dtype: 'i32' },
           );
-    const best = n > 0 ? topK(relative, Math.min(n, V)) : undefined;
     return { chosen: gatherRows(reshape(relative, [relative.size, 1]), places), ...best };
   });
   try {
     const [tokens, chosen, values, indices] = await Promise.all([
       'storage' in asked ? asked.data().then((ids) => [...ids]) : asked,
-      parts.chosen.data(),
+      parts.chosen?.data(),
       parts.values?.data(),
       parts.indices?.data(),
     ]);
     return tokens.map((token, r) => {
-      const logprob = chosen[r]!;
-      if (Number.isNaN(logprob)) {
-        throw new UnrollError(
-          `generate: the logits for position ${requests[r]!.position} are not numbers; the weights hold NaN or infinite values, or the state diverged (lower the initial state's scale or the depth)`,
-        );
-      }
+      const logprob = chosen?.[r] ?? Number.NaN;
+      if (token < 0 || (logprobs && Number.isNaN(logprob))) throw notNumbers(requests[r]!.position);
       if (values === undefined || indices === undefined) return { token, logprob };
       const k = values.length / tokens.length;
       return {

@@ -107,7 +107,7 @@ export async function score(options: ScoreOptions): Promise<Score> {
           { length: end - start },
           (_, i): Request => ({ seed, position: start + i + 1, tokens, promptLength: tokens.length }),
         );
-        const described = await describeTokens(thought.logits, tokens.slice(start + 1, end + 1), requests, 1);
+        const described = await describeTokens(thought.logits, tokens.slice(start + 1, end + 1), requests, { alternatives: 1 });
         described.forEach(({ token, logprob, alternatives }, i) => {
           if (start + i + 1 >= given) scored.push({ token, logprob, best: alternatives![0]!.token === token });
         });

@@ -122,7 +122,9 @@ async function decodeRound(engine: Engine, run: Run, lane: Lane): Promise<{ choi
     const requests = tokens.map((_, i) => requestOf(lane, drafts.slice(0, i)));
     const choices = await chooseTokens(verified.logits, requests, run.sampling);
     const judged =
-      threshold === undefined ? undefined : await describeTokens(verified.logits, drafts, requests, Math.max(1, run.sampling.alternatives));
+      threshold === undefined
+        ? undefined
+        : await describeTokens(verified.logits, drafts, requests, { alternatives: Math.max(1, run.sampling.alternatives) });
     const wrong = drafts.findIndex((token, i) => choices[i]!.token !== token);
     const accepted = judged !== undefined ? countNear(judged, threshold!) : wrong < 0 ? drafts.length : wrong;
     tally.rounds++;

@@ -87,7 +87,7 @@ export async function trace(options: TraceOptions): Promise<Trace> {
           model.device,
           () => reshape(model.readout(course.state, pass), [tokens.length, model.vocabularySize]) as Tensor<'f32'>,
         );
-        const described = await describeTokens(logits, tokens, requests, top).finally(() => logits.dispose());
+        const described = await describeTokens(logits, tokens, requests, { alternatives: top }).finally(() => logits.dispose());
         decoded.push(described.map(({ alternatives }) => [...alternatives!]));
       }
     } finally {

@@ -22,6 +22,7 @@ const plain: SamplingOptions = {
   logitBias: undefined,
   processors: [],
   alternatives: 0,
+  logprobs: true,
   where: 'auto',
 };
 

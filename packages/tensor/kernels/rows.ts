@@ -51,8 +51,8 @@ export function permute(x: usize, y: usize, rank: i32, meta: usize): void {
   }
 }
 
-/** Index of the largest value of each row, the first of equals; the first NaN where there is one, so that a caller notices. */
-export function argmax(x: usize, y: usize, rows: i32, n: i32): void {
+/** Index of the largest value of each row, the first of equals; the first NaN where there is one, so that a caller notices, with all bits turned if `mark` is set. */
+export function argmax(x: usize, y: usize, rows: i32, n: i32, mark: i32): void {
   for (let r = 0; r < rows; r++) {
     const p = x + ((<usize>(r * n)) << 2);
     let best = f32.load(p);
@@ -64,7 +64,7 @@ export function argmax(x: usize, y: usize, rows: i32, n: i32): void {
         at = i;
       }
     }
-    i32.store(y + ((<usize>r) << 2), at);
+    i32.store(y + ((<usize>r) << 2), mark && best != best ? ~at : at);
   }
 }
 

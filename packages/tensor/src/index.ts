@@ -16,7 +16,7 @@ export {
   UnsupportedError,
 } from './errors.js';
 export { addRmsNorm } from './ops/add-rms-norm.js';
-export { argmax } from './ops/argmax.js';
+export { type ArgmaxOptions, argmax } from './ops/argmax.js';
 export { type AttentionOptions, attention } from './ops/attention.js';
 export { add, div, maximum, minimum, mul, sub } from './ops/binary.js';
 export { concatMatmul } from './ops/concat-matmul.js';

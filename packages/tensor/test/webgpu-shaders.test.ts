@@ -43,7 +43,7 @@ const i32 = (...shape: number[]) => g.i32(shape, 0, 0);
 const shown: Record<string, readonly [inputs: SampleInput[], attrs: unknown][]> = {
   addNormMatmul: [[[f32(1, 8), f32(1, 8), f32(8), f32(8), f32(8, 8)], { eps: 1e-6 }]],
   addRmsNorm: [[[f32(2, 8), f32(2, 8), f32(8), f32(8)], { eps: 1e-6 }]],
-  argmax: [[[f32(2, 8)], null]],
+  argmax: [[[f32(2, 8)], { markNaN: true }]],
   attention: [[[f32(1, 2, 4, 64), f32(8, 2, 64), f32(8, 2, 64), i32(1, 8), i32(1, 2)], { scale: 1 }]],
   copy: [[[f32(4)], null]],
   attentionGrad: [[[f32(1, 2, 4, 64), f32(8, 2, 64), f32(8, 2, 64), i32(1, 8), i32(1, 2), f32(1, 2, 4, 64)], { scale: 1 }]],

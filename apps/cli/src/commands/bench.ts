@@ -1,4 +1,3 @@
-import { uncachedPass } from '@unroll/nn';
 import { forward, type RecurrentModel } from '@unroll/recurrent';
 import { generate } from '@unroll/sampler';
 import { affine, type KernelTime, tidy } from '@unroll/tensor';
@@ -27,8 +26,8 @@ export const command: Command = {
     'max-new-tokens': { type: 'string', valueHint: 'N', short: 'n', description: `tokens to generate (default: ${DEFAULT_TOKENS})` },
   },
   notes: [
-    'generate: what the program does for a token. hostMicrosecondsPerDispatch is the time in which a pass is encoded, by dispatch, the',
-    'shortest of five. recordedStep: one core step, recorded and replayed, which generation does not use yet. kernels: time on the GPU, where',
+    'generate: what the program does for a token. hostMicrosecondsPerDispatch is the time in which a token is encoded, by dispatch, the',
+    'shortest of five. recordedStep: one core step as decoding replays it. kernels: time on the GPU, where',
     'the adapter has timestamps. A software adapter computes on the CPU: its times say nothing about a GPU.',
     'With --device cpu: time of a token, in a new cache and in one that was used before, the share of it inside kernels, and the time of',
     'each kernel; medians of eleven rounds.',
@@ -55,24 +54,26 @@ function blocksAt({ config }: RecurrentModel, depth: number): number {
   return config.preludeLayers + depth * config.coreLayers + config.codaLayers;
 }
 
-/** Generates, and counts from the second token on: the first has the prompt in it. */
+/**
+ * Generates, and counts from the second token on: the first has the prompt in it. Where the next token is enqueued ahead, that is so at both
+ * ends of the count.
+ */
 async function measureGenerate(model: RecurrentModel, device: WebGPUDevice, depth: number, tokens: number): Promise<Generated> {
   const prompt = Array.from({ length: PROMPT }, (_, i) => i % model.vocabularySize);
-  const options = { model, prompt, recurrences: depth, maxNewTokens: tokens + 1, stopTokens: [], initScale: 0 };
+  const options = { model, prompt, recurrences: depth, maxNewTokens: tokens + 2, stopTokens: [], initScale: 0, logprobs: false };
   let before = device.stats();
   let started = 0;
   let counted = -1;
+  let after = before;
+  let took = 0;
   for await (const _ of generate(options)) {
-    if (++counted > 0) continue;
-    before = device.stats();
-    started = performance.now();
+    if (++counted === 0) [before, started] = [device.stats(), performance.now()];
+    if (counted === tokens) [after, took] = [device.stats(), performance.now() - started];
   }
-  const took = performance.now() - started;
-  const after = device.stats();
-  const each = (key: 'submits' | 'dispatches' | 'reads' | 'bytesRead' | 'bytesWritten') => round((after[key] - before[key]) / counted);
+  const each = (key: 'submits' | 'dispatches' | 'reads' | 'bytesRead' | 'bytesWritten') => round((after[key] - before[key]) / tokens);
   return {
-    tokens: counted,
-    millisecondsPerToken: round(took / counted),
+    tokens,
+    millisecondsPerToken: round(took / tokens),
     dispatchesPerToken: each('dispatches'),
     dispatchesPerBlock: round(each('dispatches') / blocksAt(model, depth)),
     submitsPerToken: each('submits'),
@@ -96,27 +97,45 @@ async function hostTime(device: WebGPUDevice, encode: () => void): Promise<numbe
   return best;
 }
 
-async function measureRecordedStep(model: RecurrentModel, device: WebGPUDevice) {
-  const pass = uncachedPass(device, 1, Int32Array.of(0));
-  const e = device.zeros([1, 1, model.config.width]);
-  const state = device.zeros([1, 1, model.config.width]);
+/** Lends what the step of a new token works with, behind a short prompt: what decoding runs for every token. */
+async function withToken<R>(
+  model: RecurrentModel,
+  use: (step: (depth: number) => void, recur: (loops: number) => void) => Promise<R>,
+): Promise<R> {
+  const { device } = model;
+  const cache = model.createCache();
+  const prompt = Array.from({ length: PROMPT }, (_, i) => i % model.vocabularySize);
+  forward(model, [prompt], { recurrences: REPLAYS, cache, initialState: { scale: 0 } }).dispose();
+  const pass = cache.begin(Int32Array.of(PROMPT));
+  const token = device.zeros([1, 1], { dtype: 'i32' });
+  const [e, state] = [device.zeros([1, 1, model.config.width]), device.zeros([1, 1, model.config.width])];
   try {
-    const program = device.record(() => model.step(e, state, 0, pass));
-    try {
-      program.replay(1);
-      const micros = await hostTime(device, () => program.replay(REPLAYS));
-      const blocks = model.config.coreLayers;
-      return {
-        dispatches: program.dispatches,
-        dispatchesPerBlock: round(program.dispatches / blocks),
-        hostMicrosecondsPerDispatch: round(micros),
-      };
-    } finally {
-      program.dispose();
-    }
+    const step = (depth: number) =>
+      tidy(device, () => {
+        model.readout(model.steps(model.prelude(token, pass), state, { from: 0, to: depth }, pass), pass);
+      });
+    return await use(step, (loops) => model.steps(e, state, { from: 0, to: loops }, pass).dispose());
   } finally {
-    for (const owner of [e, state, pass]) owner.dispose();
+    for (const owner of [e, state, token, pass, cache]) owner.dispose();
   }
+}
+
+async function measureRecordedStep(model: RecurrentModel, device: WebGPUDevice) {
+  return withToken(model, async (_, recur) => {
+    const dispatchesOf = (loops: number) => {
+      const before = device.stats().dispatches;
+      recur(loops);
+      return device.stats().dispatches - before;
+    };
+    dispatchesOf(REPLAYS);
+    const dispatches = dispatchesOf(2) - dispatchesOf(1);
+    const micros = await hostTime(device, () => recur(REPLAYS));
+    return {
+      dispatches,
+      dispatchesPerBlock: round(dispatches / model.config.coreLayers),
+      hostMicrosecondsPerDispatch: round(micros),
+    };
+  });
 }
 
 /** Gigabytes a second, read and written, of a copy on the device: the measure for what reads weights. */
@@ -138,19 +157,24 @@ async function measureCopy(device: WebGPUDevice): Promise<number> {
   }
 }
 
-/** Time on the GPU of one token at depth 1 behind a short prompt; null without timestamps. */
+/** Time on the GPU of one new token at depth 1, as decoding runs it; null without timestamps. */
 async function measureKernels(model: RecurrentModel, device: WebGPUDevice): Promise<KernelTime[] | null> {
   if (!device.description.includes('timestamp-query used')) return null;
-  const times = await device.profile(() => forward(model, [[0]], { recurrences: 1, initialState: { scale: 0 } }).dispose());
-  return times.map((time) => ({ ...time, microseconds: round(time.microseconds) }));
+  return withToken(model, async (step) => {
+    step(1);
+    const times = await device.profile(() => step(1));
+    return times.map((time) => ({ ...time, microseconds: round(time.microseconds) }));
+  });
 }
 
 async function measure({ name, model, device }: LoadedModel, depth: number, tokens: number) {
   const gpu = device as WebGPUDevice;
   await measureGenerate(model, gpu, 1, 1);
   const generated = await measureGenerate(model, gpu, depth, tokens);
-  const once = () => forward(model, [[0]], { recurrences: depth, initialState: { scale: 0 } }).dispose();
-  const host = await hostTime(gpu, once);
+  const host = await withToken(model, async (step) => {
+    step(depth);
+    return hostTime(gpu, () => step(depth));
+  });
   const copy = await measureCopy(gpu);
   const { core, adapter, prelude, coda, head, embedding } = partSizes(model.config);
   const readBytes = 4 * (prelude + depth * (core + adapter) + coda + (model.config.tiedHead ? embedding : head));

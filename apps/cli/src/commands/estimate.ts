@@ -8,7 +8,8 @@ import { EXIT } from '../errors.js';
 import { modelArgs } from '../flags.js';
 import type { Io } from '../io.js';
 import { openDevice } from '../model/device.js';
-import { findModel, type ModelFiles, readJson } from '../model/files.js';
+import { findModel, type ModelFiles } from '../model/files.js';
+import { readJson } from '../model/json.js';
 import { modelChoice } from '../model/load.js';
 import { bytes, grouped, short, styleFor, table } from '../style.js';
 

@@ -31,7 +31,7 @@ export interface Kernels {
   readonly softmax: Kernel<5>;
   readonly random: Kernel<8>;
   readonly reduce: Kernel<6>;
-  readonly argmax: Kernel<4>;
+  readonly argmax: Kernel<5>;
   readonly topK: Kernel<6>;
   readonly bf16ToF32: Kernel<3>;
   readonly f16ToF32: Kernel<3>;
