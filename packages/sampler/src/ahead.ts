@@ -68,11 +68,11 @@ export async function* decodeAhead(engine: Engine, run: Run, lane: Lane): Strate
   let position = lane.tokens.length;
   let flight: Flight | undefined = launch(run, lane, position, await prefill(engine, run, [lane]));
   let next: Flight | undefined;
+  let gone: Flight | undefined;
   /** Takes back the step that was enqueued for the token at `position`. */
   const takeBack = () => {
     if (next === undefined) return;
-    land(next);
-    next = undefined;
+    [gone, next] = [next, undefined];
     cache.truncate(position, lane.sequence);
     const depth = run.depth(position - lane.promptLength + 1);
     tally.corePasses -= depth;
@@ -91,12 +91,11 @@ export async function* decodeAhead(engine: Engine, run: Run, lane: Lane): Strate
       flight = next;
       next = undefined;
     }
-  } catch (error) {
-    // A token that is none is a bad value to the step behind it, which must not be told to the next reader.
-    await next?.choice.catch(() => {});
-    throw error;
   } finally {
     takeBack();
     land(flight);
+    // Its read is on its way; bad values in it, behind a token that was none, must not be told to the next reader.
+    await gone?.choice.catch(() => {});
+    land(gone);
   }
 }

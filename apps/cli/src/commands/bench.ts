@@ -56,12 +56,13 @@ function blocksAt({ config }: RecurrentModel, depth: number): number {
 
 /**
  * Generates, and counts from the second token on: the first has the prompt in it. Where the next token is enqueued ahead, that is so at both
- * ends of the count.
+ * ends of the count. Reads are counted over the whole run, at whose end none is on its way.
  */
 async function measureGenerate(model: RecurrentModel, device: WebGPUDevice, depth: number, tokens: number): Promise<Generated> {
   const prompt = Array.from({ length: PROMPT }, (_, i) => i % model.vocabularySize);
   const options = { model, prompt, recurrences: depth, maxNewTokens: tokens + 2, stopTokens: [], initScale: 0, logprobs: false };
-  let before = device.stats();
+  const start = device.stats();
+  let before = start;
   let started = 0;
   let counted = -1;
   let after = before;
@@ -70,15 +71,17 @@ async function measureGenerate(model: RecurrentModel, device: WebGPUDevice, dept
     if (++counted === 0) [before, started] = [device.stats(), performance.now()];
     if (counted === tokens) [after, took] = [device.stats(), performance.now() - started];
   }
-  const each = (key: 'submits' | 'dispatches' | 'reads' | 'bytesRead' | 'bytesWritten') => round((after[key] - before[key]) / tokens);
+  const end = device.stats();
+  const read = (key: 'reads' | 'bytesRead') => round((end[key] - start[key]) / (tokens + 2));
+  const each = (key: 'submits' | 'dispatches' | 'bytesWritten') => round((after[key] - before[key]) / tokens);
   return {
     tokens,
     millisecondsPerToken: round(took / tokens),
     dispatchesPerToken: each('dispatches'),
     dispatchesPerBlock: round(each('dispatches') / blocksAt(model, depth)),
     submitsPerToken: each('submits'),
-    readbacksPerToken: each('reads'),
-    bytesReadPerToken: each('bytesRead'),
+    readbacksPerToken: read('reads'),
+    bytesReadPerToken: read('bytesRead'),
     bytesWrittenPerToken: each('bytesWritten'),
   };
 }

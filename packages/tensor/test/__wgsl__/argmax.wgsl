@@ -1,4 +1,4 @@
-struct Params { rows: u32, n: u32 }
+struct Params { rows: u32, n: u32, mark: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<i32>;
@@ -29,5 +29,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
     }
   }
   workgroupBarrier();
-  if (lane == 0u) { y[group] = i32(firsts[0].y); }
+  if (lane == 0u) {
+    let at = i32(firsts[0].y);
+    y[group] = select(at, ~at, p.mark == 1u && firsts[0].x == 0xffffffffu);
+  }
 }
