@@ -64,7 +64,8 @@ test('a broken download goes on with a range, is checked, listed, used again aft
   expect(server.asked.length).toBe(3);
   expect(server.asked[0]).toBe(0);
   expect(server.asked[1]).toBeGreaterThanOrEqual(131_072);
-  expect(server.asked[2]).toBeGreaterThan(server.asked[1]!);
+  // A connection may be cut again before anything new was kept.
+  expect(server.asked[2]).toBeGreaterThanOrEqual(server.asked[1]!);
   expect(await ask(page)).toBe('160007');
   await page.waitForURL(/model=stored/);
   await server.close();

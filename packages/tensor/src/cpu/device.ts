@@ -72,11 +72,6 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
       throw new OptionError(`createCpuDevice: simd must be auto, plain or relaxed; got ${simd}`);
     }
     requireSimd();
-    const relaxed = hasRelaxedSimd();
-    if (simd === 'relaxed' && !relaxed) {
-      throw new UnsupportedError('createCpuDevice: this engine has no relaxed SIMD; leave out `simd`, or use Node >= 22 or Chrome >= 114');
-    }
-    this.#simd = simd === 'auto' ? (relaxed ? 'relaxed' : 'plain') : simd;
     const platform = findPlatform();
     const wanted = Math.min(64, threads ?? platform.cores);
     this.threads = platform.obstacle === undefined ? wanted : 1;
@@ -84,6 +79,13 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
     this.#why = this.threads < wanted ? `1 thread, as ${platform.obstacle}` : '1 thread';
     const shared = this.threads > 1;
     const linear = new LinearMemory(maxBytes, shared);
+    const relaxed = hasRelaxedSimd();
+    if (simd === 'relaxed' && !relaxed) {
+      throw new UnsupportedError(
+        'createCpuDevice: this engine has no relaxed SIMD, or computes it wrongly; leave out `simd`, or use Node >= 22 or Chrome >= 114',
+      );
+    }
+    this.#simd = simd === 'auto' ? (relaxed ? 'relaxed' : 'plain') : simd;
     const module = kernelModule(this.#simd, shared);
     this.#memory = linear;
     this.#raw = instantiateKernels(module, linear.memory);

@@ -27,7 +27,7 @@ export const concatMatmulOp = defineOp<null>({
   },
   reference([x, y, b], _, [out]) {
     const { M, K, N, K1, K2 } = plan([x!, y!, b!]);
-    const pair = Float32Array.from({ length: M * K }, (_, i) => {
+    const pair = Array.from({ length: M * K }, (_, i) => {
       const [m, k] = [Math.floor(i / K), i % K];
       return k < K1 ? x!.data[m * K1 + k]! : y!.data[m * K2 + k - K1]!;
     });
