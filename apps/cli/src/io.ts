@@ -19,6 +19,8 @@ export interface Io {
   };
   /** The streams behind stdin and stdout, for prompts that are drawn and read key by key. */
   readonly terminal?: { readonly input: Readable; readonly output: Writable };
+  /** The file that runs as the program, for commands that start more of it. */
+  readonly program?: string | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Lets pending signals and writes be handled: CPU work never leaves the event loop by itself. */
   breathe(): Promise<void>;

@@ -53,6 +53,7 @@ export function processIo(): Io {
       lines: () => createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY, terminal: false }),
     },
     terminal: { input: process.stdin, output: process.stdout },
+    program: process.argv[1],
     env: process.env,
     breathe: () => new Promise((resolve) => setImmediate(resolve)),
     onInterrupt(handler) {

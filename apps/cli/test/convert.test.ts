@@ -123,6 +123,25 @@ describe('convert', () => {
     expect((await read(to)).all).toEqual(before.all);
   });
 
+  it('can be shared among processes, with the same bytes', async () => {
+    const to = join(root, 'shared');
+    await mkdir(to);
+    const config = parseRecurrentConfig(JSON.parse(await readFile(join(source, 'config.json'), 'utf8')));
+    const checkpoint = await openCheckpoint(folderFiles(source));
+    const options = { config, checkpoint, to, format: 'q8', shardBytes: 8000 } as const;
+    await Promise.all([0, 1].map((index) => convertCheckpoint({ ...options, share: { index, of: 2 } })));
+    await expect(openCheckpoint(folderFiles(to))).rejects.toThrow();
+    const all = await convertCheckpoint(options);
+    expect(all.kept).toBe(all.shards.length);
+    const other = { ...options, to: join(root, 'bf16'), shardBytes: 1e9 };
+    await expect(convertCheckpoint(other)).rejects.toThrow(/model.safetensors": is there with other tensors, from another conversion/);
+    await checkpoint.close();
+    expect((await read(to)).all).toEqual((await read(join(root, 'shards'))).all);
+    expect((await unroll(['convert', to, '--model', source, '--to', 'q8', '--share', '2/2'])).err).toMatch(
+      /--share must be I\/N with I below N/,
+    );
+  });
+
   it('says which tensor differs from its source', async () => {
     const to = join(root, 'bf16');
     const path = join(to, 'model.safetensors');

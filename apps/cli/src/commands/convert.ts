@@ -1,4 +1,6 @@
+import { fork } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { openCheckpoint } from '@unroll/checkpoint';
 import { fileSink, folderFiles } from '@unroll/checkpoint/node';
@@ -33,6 +35,12 @@ export const command: Command = {
     'allow-unknown': modelArgs['allow-unknown'],
     to: { type: 'string', valueHint: 'NAME', description: `what matrices become: ${FORMATS.join(', ')}` },
     'shard-mb': { type: 'string', valueHint: 'N', description: 'most megabytes of a shard, which is held in memory (default: 400)' },
+    jobs: { type: 'string', valueHint: 'N', description: 'processes that convert, each a shard at a time (default: one for each core)' },
+    share: {
+      type: 'string',
+      valueHint: 'I/N',
+      description: 'make every N-th shard alone, from I on (0 to N - 1), for machines that share the work',
+    },
     verify: { type: 'boolean', description: 'compare every tensor with the one it was made from' },
     json: { type: 'boolean', description: 'the result as one JSON object' },
   },
@@ -64,7 +72,21 @@ async function run(flags: Flags, io: Io): Promise<number> {
   try {
     await mkdir(to, { recursive: true });
     const options = { config, checkpoint, format };
-    const made = await convertCheckpoint({ ...options, to, shardBytes, onProgress: show('converted') });
+    const share = parseShare(readText(flags, 'share'));
+    const jobs = share === undefined ? (readWhole(flags, 'jobs', 1, 256) ?? availableParallelism()) : 1;
+    if (jobs > 1 && io.program !== undefined) {
+      const own = { index: 0, of: jobs };
+      const others = Array.from({ length: jobs - 1 }, (_, i) => helper(io.program!, flags, to, format, `${i + 1}/${jobs}`));
+      await Promise.all([convertCheckpoint({ ...options, to, shardBytes, share: own, onProgress: show('converted') }), ...others]);
+    }
+    const made = await convertCheckpoint({
+      ...options,
+      to,
+      shardBytes,
+      ...(share === undefined ? {} : { share }),
+      onProgress: jobs > 1 && io.program !== undefined ? () => undefined : show('converted'),
+    });
+    if (share !== undefined) return EXIT.ok;
     for (const file of COPIED) {
       if (!(await files.has(file))) continue;
       const sink = await fileSink(join(to, file));
@@ -100,6 +122,34 @@ async function run(flags: Flags, io: Io): Promise<number> {
     progress.done();
     await checkpoint.close();
   }
+}
+
+function parseShare(text: string | undefined): { index: number; of: number } | undefined {
+  if (text === undefined) return undefined;
+  const [, index, of] = /^(\d{1,4})\/(\d{1,4})$/.exec(text) ?? [];
+  if (index === undefined || of === undefined || Number(index) >= Number(of))
+    throw new UsageError(`--share must be I/N with I below N; got "${text}"`);
+  return { index: Number(index), of: Number(of) };
+}
+
+/** Another process of this program that makes its share of the shards; it ends when this one does. */
+function helper(program: string, flags: Flags, to: string, format: string, share: string): Promise<void> {
+  const passed = ['model', 'revision', 'weights', 'allow-unknown', 'shard-mb'].flatMap((name) => {
+    const value = readText(flags, name);
+    return value === undefined ? [] : [`--${name}`, value];
+  });
+  const child = fork(program, ['convert', to, '--to', format, '--share', share, ...passed], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+  let said = '';
+  child.stderr?.on('data', (text: Buffer) => {
+    said += text.toString();
+  });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code, signal) => {
+      if (code === EXIT.ok) resolve();
+      else reject(new CommandError(`a helper of convert ended with ${signal ?? code}: ${said.trim()}`));
+    });
+  });
 }
 
 async function verify(to: string, options: Parameters<typeof compareConverted>[0]) {

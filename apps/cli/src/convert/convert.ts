@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Checkpoint, type TensorToWrite, toFloat32, writeSafetensors } from '@unroll/checkpoint';
-import { fileSink } from '@unroll/checkpoint/node';
+import { type Checkpoint, CheckpointError, openSafetensors, type TensorToWrite, toFloat32, writeSafetensors } from '@unroll/checkpoint';
+import { fileSink, fileSource } from '@unroll/checkpoint/node';
 import { familyOf, type RecurrentConfig, storedParts } from '@unroll/recurrent';
 import { dequantizeRows, quantizeRows, type WeightFormat, type WeightPart, weightParts } from '@unroll/tensor';
 
@@ -22,6 +22,8 @@ export interface ConvertOptions {
   readonly to: string;
   readonly format: WeightFormat;
   readonly shardBytes: number;
+  /** Makes every `of`-th shard alone, from `index` on, and no index file: one of several processes. */
+  readonly share?: { readonly index: number; readonly of: number };
   readonly onProgress?: (progress: { readonly name: string; readonly doneBytes: number; readonly totalBytes: number }) => void;
 }
 
@@ -100,11 +102,21 @@ async function convertTensor({ name, format, parts }: Conversion, checkpoint: Ch
   return out;
 }
 
-const sizeOf = (path: string): Promise<number | undefined> =>
-  stat(path).then(
-    ({ size }) => size,
-    () => undefined,
-  );
+/** Whether a shard is there. Throws CheckpointError where the file holds other tensors. */
+async function isThere(path: string, shard: readonly Conversion[]): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined) return false;
+  const file = await openSafetensors(fileSource(path));
+  const [have, want] = [
+    [...file.entries.values()].map(({ name, dtype, shape }) => `${name} ${dtype} [${shape}]`),
+    shard.flatMap(({ name, parts }) => parts.map(({ suffix, dtype, shape }) => `${name}${suffix} ${dtype} [${shape}]`)),
+  ];
+  await file.close();
+  if (have.sort().join() === want.sort().join()) return true;
+  throw new CheckpointError('exists', `"${path}": is there with other tensors, from another conversion; choose an empty folder.`, {
+    file: path,
+  });
+}
 
 /**
  * Converts the matrices of a checkpoint, shard by shard. A shard takes its name when all of it is on the disk, and the index comes last:
@@ -129,8 +141,9 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
       options.onProgress?.({ name, doneBytes, totalBytes });
     };
     bytes += shard.reduce((sum, { parts }) => sum + parts.reduce((all, part) => all + part.bytes, 0), 0);
-    if ((await sizeOf(path)) !== undefined) {
-      kept++;
+    const others = options.share !== undefined && i % options.share.of !== options.share.index;
+    if (others || (await isThere(path, shard))) {
+      if (!others) kept++;
       for (const { name } of shard) report(name);
       continue;
     }
@@ -155,7 +168,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     );
     await writeSafetensors(await fileSink(path), tensors);
   }
-  if (shards.length > 1) await writeIndex(to, shards, files, bytes);
+  if (shards.length > 1 && options.share === undefined) await writeIndex(to, shards, files, bytes);
   const names = new Set(plan.map(({ name }) => name));
   return { shards: files, kept, bytes, tensors: plan.length, dropped: checkpoint.names.filter((name) => !names.has(name)) };
 }
