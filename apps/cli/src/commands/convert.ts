@@ -74,7 +74,8 @@ async function run(flags: Flags, io: Io): Promise<number> {
     const options = { config, checkpoint, format };
     const share = parseShare(readText(flags, 'share'));
     const jobs = share === undefined ? (readWhole(flags, 'jobs', 1, 256) ?? availableParallelism()) : 1;
-    if (jobs > 1 && io.program !== undefined) {
+    const alone = jobs === 1 || io.program === undefined;
+    if (!alone) {
       const own = { index: 0, of: jobs };
       const others = Array.from({ length: jobs - 1 }, (_, i) => helper(io.program!, flags, to, format, `${i + 1}/${jobs}`));
       await Promise.all([convertCheckpoint({ ...options, to, shardBytes, share: own, onProgress: show('converted') }), ...others]);
@@ -84,7 +85,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
       to,
       shardBytes,
       ...(share === undefined ? {} : { share }),
-      onProgress: jobs > 1 && io.program !== undefined ? () => undefined : show('converted'),
+      onProgress: alone ? show('converted') : () => undefined,
     });
     if (share !== undefined) return EXIT.ok;
     for (const file of COPIED) {
@@ -108,7 +109,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
       io.stdout.write(`${JSON.stringify({ ...result, ...(compared === undefined ? {} : { verify: compared }) })}\n`);
     else {
       io.stdout.write(
-        `${to}: ${bytes(made.bytes)} in ${made.shards.length} files${made.kept > 0 ? ` (${made.kept} were there)` : ''}, ${result.seconds} s\n`,
+        `${to}: ${bytes(made.bytes)} in ${made.shards.length} files${alone && made.kept > 0 ? ` (${made.kept} were there)` : ''}, ${result.seconds} s\n`,
       );
       if (made.dropped.length > 0) io.stdout.write(`left out: ${made.dropped.join(', ')}\n`);
       if (compared !== undefined) {

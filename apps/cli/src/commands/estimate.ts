@@ -92,11 +92,14 @@ async function run(flags: Flags, io: Io): Promise<number> {
 }
 
 // Far beyond every cache, and little beside a model that this is asked about.
-const [N, K] = [8192, 4096];
+const MATRIX_BYTES = 192e6;
+const K = 4096;
+const BYTES_PER_WEIGHT = { f32: 4, f16: 2, bf16: 2, q8: 34 / 32, q4: 18 / 32 };
 const MEASURE_MS = 2000;
 
 /** Weights a second of products of one row with a matrix of the dtype: the fastest of those that fit in two seconds. */
-async function measure(device: Device, dtype: 'f32' | 'f16' | 'bf16' | 'q8' | 'q4'): Promise<number> {
+async function measure(device: Device, dtype: keyof typeof BYTES_PER_WEIGHT): Promise<number> {
+  const N = 8 * Math.round(MATRIX_BYTES / BYTES_PER_WEIGHT[dtype] / K / 8);
   const matrix: Tensor = device.zeros([N, K], { dtype, memory: 'weights' });
   const x = device.zeros([1, K]);
   const once = async () => {
