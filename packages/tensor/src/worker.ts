@@ -1,6 +1,8 @@
 // The script of a worker thread, for `createCpuDevice({ workerUrl })`: where a content security policy allows no scripts from strings.
 import type { WorkerStart } from './cpu/platform.js';
 
+export type { WorkerStart };
+
 interface Serving {
   serve(thread: number, spins: number, first: number): void;
   failed(): void;
