@@ -22,7 +22,13 @@ by hand-written WebAssembly: a 4 x 8 micro-kernel on operands in the first cache
 const mark = { true: 'reached', false: '**not reached**', undefined: '' };
 
 function barsTable(runs) {
-  const lines = ['## What is aimed at', '', '| | aim | measured | |', '|---|---|---|---|'];
+  const busy = runs.filter(({ busiest }) => busiest > 0.15).length;
+  const caution = [
+    `**${busy} of the ${runs.length} runs shared the machine with other work.** Ratios to peers that wait by spinning, such as llama.cpp on two`,
+    'threads, then say nothing, whatever the last column has.',
+    '',
+  ];
+  const lines = ['## What is aimed at', '', ...(busy > 0 ? caution : []), '| | aim | measured | |', '|---|---|---|---|'];
   for (const [what, aim, { text, reached }] of evaluateBars(runs)) lines.push(`| ${what} | ${aim} | ${text} | ${mark[reached]} |`);
   return lines.join('\n');
 }
