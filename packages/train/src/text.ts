@@ -1,18 +1,19 @@
 import { OptionError } from '@unroll/tensor';
 
-// The newline ends an answer. Their places are their token ids: an order that models were trained with, so characters are only ever added.
-const characters = '\n0123456789+=#:@*%.';
 const padding = '<|pad|>';
+// The newline ends an answer. Their places are their token ids: an order that models were trained with, so characters are only ever added.
+const tokens: readonly string[] = [...'\n0123456789+=#:@*%.', padding, '&'];
+const characters = tokens.filter((token) => token !== padding).join('');
 
 /** Tokens of the character text that the tasks share. */
 export const vocabularySize = 24;
 export const endToken = 0;
-export const padToken = characters.length;
+export const padToken = tokens.indexOf(padding);
 
 /** Throws OptionError for a character that the tasks do not use. */
 export function encodeText(text: string): number[] {
   return Array.from(text, (character) => {
-    const token = characters.indexOf(character);
+    const token = tokens.indexOf(character);
     if (token < 0)
       throw new OptionError(`encodeText: the tasks have no character ${JSON.stringify(character)}; they use ${JSON.stringify(characters)}`);
     return token;
@@ -21,9 +22,11 @@ export function encodeText(text: string): number[] {
 
 /** `tokenizer.json` and the small files beside it, for a checkpoint that other programs can read. */
 export function tokenizerFiles(contextLength: number): Readonly<Record<string, unknown>> {
-  const special = Array.from({ length: vocabularySize - padToken }, (_, i) => ({
-    id: padToken + i,
-    content: i === 0 ? padding : `<|unused${i - 1}|>`,
+  const unused = Array.from({ length: vocabularySize - tokens.length }, (_, i) => `<|unused${tokens.length - padToken - 1 + i}|>`);
+  const special = [...tokens, ...unused].flatMap((content, id) => (content.length === 1 ? [] : [{ id, content }]));
+  const added = special.map(({ id, content }) => ({
+    id,
+    content,
     single_word: false,
     lstrip: false,
     rstrip: false,
@@ -41,7 +44,7 @@ export function tokenizerFiles(contextLength: number): Readonly<Record<string, u
     byte_fallback: false,
     ignore_merges: false,
     // The byte alphabet of GPT-2 writes the newline as Ċ.
-    vocab: Object.fromEntries(Array.from(characters, (character, id) => [character === '\n' ? 'Ċ' : character, id])),
+    vocab: Object.fromEntries(Array.from(characters, (character) => [character === '\n' ? 'Ċ' : character, tokens.indexOf(character)])),
     merges: [],
   };
   return {
@@ -49,7 +52,7 @@ export function tokenizerFiles(contextLength: number): Readonly<Record<string, u
       version: '1.0',
       truncation: null,
       padding: null,
-      added_tokens: special,
+      added_tokens: added,
       normalizer: null,
       pre_tokenizer: byteLevel,
       post_processor: null,

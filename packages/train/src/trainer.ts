@@ -1,6 +1,14 @@
 import { accumulateMean, clipByGlobalNorm, Ema, learningRateAt, Optimizer } from '@unroll/nn/optim';
-import { initParams, meanOfCounted, parseRecurrentConfig, RecurrentModel, type TrainingBatch, tokenLosses } from '@unroll/recurrent';
-import { type Device, disposeTree, forEachTensor, type Tensor, UnrollError, valueAndGrad } from '@unroll/tensor';
+import {
+  ignoreTarget,
+  initParams,
+  meanOfCounted,
+  parseRecurrentConfig,
+  RecurrentModel,
+  type TrainingBatch,
+  tokenLosses,
+} from '@unroll/recurrent';
+import { affine, type Device, disposeTree, forEachTensor, type Tensor, UnrollError, valueAndGrad } from '@unroll/tensor';
 import { drawFamilies, drawHeldOut, type Family, packProblems } from './batch.js';
 import { groupsOf, parseTrainingConfig, type TrainingConfig } from './config.js';
 import { advance, beginCurriculum, type CurriculumState, weightScale } from './curriculum.js';
@@ -92,18 +100,24 @@ export class Trainer {
       let tokens = 0;
       let grads: typeof model.params | undefined;
       const record = new StepRecord(this);
-      const batches = this.families(step);
-      for (const [i, families] of batches.entries()) {
-        const { data, answers } = packProblems(
+      const batches = this.families(step).map((families) => ({
+        families,
+        ...packProblems(
           families.map(({ problems }) => problems),
           model.contextLength,
-        );
+        ),
+      }));
+      const counts = batches.map(({ data }) => data.targets.reduce((count, target) => count + Number(target !== ignoreTarget), 0));
+      for (const [i, { families, data, answers }] of batches.entries()) {
+        // Families differ in size: the mean over a step is of its targets, not of its micro-batches' means.
+        const scale = (counts[i]! * counts.length) / counts.reduce((sum, count) => sum + count);
         const seeds = Array.from({ length: data.batch }, (_, row) => (stateSeed + i * config.microBatch + row) % 2 ** 32);
         const initialState = { seed: seeds, scale: config.stateScale ?? 1 };
         const options = { ...depth, initialState, recompute: config.recompute ?? false };
         const result = valueAndGrad(() => {
           const each = tokenLosses(model, data, options);
-          return { loss: meanOfCounted(each, data), each };
+          const loss = meanOfCounted(each, data);
+          return { loss: scale === 1 ? loss : affine(loss, { scale }), each };
         }, model.params);
         owned.push(result);
         loss += (await result.value.loss.data())[0]! / batches.length;

@@ -12,6 +12,7 @@ import {
   type Problem,
   packDocuments,
   packProblems,
+  padToken,
   problemFor,
   Random,
   tasks,
@@ -46,6 +47,7 @@ describe('the tasks', () => {
         const i = Number(at) - 1;
         return things.slice(0, i) + things[i + 1]! + things[i]! + things.slice(i + 2);
       }, '12345'),
+    chain: (prompt) => String((prompt.match(/[1-4]/g) ?? []).map(Number).reduce((a, b) => a + b, 0) % 5),
   };
 
   it.each(Object.keys(tasks))('%s: right answers, of its characters, at its levels', (name) => {
@@ -103,6 +105,24 @@ describe('the tasks', () => {
     );
     expect(one).toEqual(other);
     expect(one!.some(Boolean)).toBe(true);
+  });
+
+  it('add several numbers to one, each a problem of its level', () => {
+    for (const level of [1, 3]) {
+      const families = Array.from({ length: 50 }, (_, i) => tasks.addition!.generate(new Random(2, 'problem', i), level));
+      expect(families.every((family) => family.length > 1)).toBe(true);
+      for (const family of families) {
+        const [first] = family;
+        const parts = family.map(({ prompt }) => /^(\d+)\+(\d+)=$/.exec(prompt)!.slice(1));
+        expect(new Set(family.map(({ prompt }) => prompt)).size).toBe(family.length);
+        expect(new Set(parts.map(([a]) => a)).size).toBe(1);
+        for (const numbers of parts) {
+          expect(numbers.map((number) => number.length)).toEqual([level, level]);
+          expect(Math.max(...numbers.map((number) => String(Number(number)).length))).toBe(level);
+        }
+        expect(family.every((problem) => problem.level === first.level)).toBe(true);
+      }
+    }
   });
 
   it('hold out both ways to write a sum', () => {
@@ -177,8 +197,24 @@ describe('batches', () => {
   });
 
   it('have a tokenizer of the same tokens', () => {
-    const files = tokenizerFiles(64) as { 'tokenizer.json': { model: { vocab: Record<string, number> }; added_tokens: { id: number }[] } };
+    const files = tokenizerFiles(64) as {
+      'tokenizer.json': { model: { vocab: Record<string, number> }; added_tokens: { id: number; content: string }[] };
+    };
     const { model, added_tokens } = files['tokenizer.json'];
+    // Where weights were trained: a character that is added later takes a token that was unused.
+    expect(
+      Object.entries(model.vocab)
+        .sort(([, a], [, b]) => a - b)
+        .map(([character]) => character)
+        .join(''),
+    ).toBe('Ċ0123456789+=#:@*%.&');
+    expect([model.vocab['.'], padToken, model.vocab['&']]).toEqual([18, 19, 20]);
+    expect(added_tokens.map(({ id, content }) => [id, content])).toEqual([
+      [19, '<|pad|>'],
+      [21, '<|unused1|>'],
+      [22, '<|unused2|>'],
+      [23, '<|unused3|>'],
+    ]);
     expect(Object.keys(model.vocab).length + added_tokens.length).toBe(vocabularySize);
     for (const [character, id] of Object.entries(model.vocab)) expect(encodeText(character === 'Ċ' ? '\n' : character)).toEqual([id]);
   });

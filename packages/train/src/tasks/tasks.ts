@@ -4,9 +4,11 @@ import type { Problem, Task } from './task.js';
 const digits = (random: Random, count: number) =>
   Array.from({ length: count }, (_, i) => random.int(i === 0 && count > 1 ? 1 : 0, 9)).join('');
 
+const sums = 8;
+
 /**
  * `482+017=0499`: numbers of one length, a sum one digit longer. Carries run from the last digit to the first, against the order in which
- * the answer is read.
+ * the answer is read. Behind the problem, others that add to the same first number.
  */
 export const addition: Task = {
   name: 'addition',
@@ -17,9 +19,20 @@ export const addition: Task = {
     const long = digits(random, level);
     const short = digits(random, random.int(1, level)).padStart(level, '0');
     const [a, b] = random.int(0, 1) === 0 ? [long, short] : [short, long];
-    const [least, most] = [a, b].sort();
-    const answer = String(Number(a) + Number(b)).padStart(level + 1, '0');
-    return [{ prompt: `${a}+${b}=`, answer, level, key: `${least} ${most}` }];
+    const add = (other: string): Problem => {
+      const [least, most] = [a, other].sort();
+      const answer = String(Number(a) + Number(other)).padStart(level + 1, '0');
+      return { prompt: `${a}+${other}=`, answer, level, key: `${least} ${most}` };
+    };
+    // The larger of the two has its level's length, so that the problem is of that level.
+    const others = Array.from({ length: sums - 1 }, () => (a === long ? digits(random, random.int(1, level)) : digits(random, level)));
+    return [
+      add(b),
+      ...[...new Set(others)]
+        .map((other) => other.padStart(level, '0'))
+        .filter((other) => other !== b)
+        .map(add),
+    ];
   },
 };
 
@@ -112,7 +125,28 @@ export const permutation: Task = {
   },
 };
 
+/**
+ * `&3142=0`: a modular chain, the sum of the digits modulo 5. Every beginning of the digits is a problem of its own.
+ */
+export const chain: Task = {
+  name: 'chain',
+  level: 'terms',
+  levels: [1, 40],
+  heldOutFrom: 4,
+  generate(random, level) {
+    let terms = '';
+    let sum = 0;
+    const prefixes = Array.from({ length: level }, (_, i): Problem => {
+      const term = random.int(0, 4);
+      terms += term;
+      sum = (sum + term) % 5;
+      return { prompt: `&${terms}=`, answer: String(sum), level: i + 1, key: terms };
+    });
+    return prefixes.reverse() as [Problem, ...Problem[]];
+  },
+};
+
 /** Every task by name. */
 export const tasks: Readonly<Record<string, Task>> = Object.fromEntries(
-  [addition, parity, pointer, pointerMarked, permutation].map((task) => [task.name, task]),
+  [addition, parity, pointer, pointerMarked, permutation, chain].map((task) => [task.name, task]),
 );
