@@ -54,11 +54,9 @@ export const parity: Task = {
   },
 };
 
-const mostNodes = 8;
-const starts = 3;
+const nodes = 8;
 
 function chase(random: Random, level: number, write: (edges: string, start: number, steps: number) => string): [Problem, ...Problem[]] {
-  const nodes = Math.min(mostNodes, level + 2);
   const names = random.order(10).slice(0, nodes);
   const to = random.order(nodes);
   const next = new Map(names.map((name, i) => [name, names[to[i]!]!]));
@@ -76,13 +74,15 @@ function chase(random: Random, level: number, write: (edges: string, start: numb
       };
     }).reverse();
   };
-  const begins = random.order(nodes).slice(0, starts);
+  // As many walks as make some sixteen questions: what costs is the graph that they share.
+  const begins = random.order(nodes).slice(0, Math.max(3, Math.ceil(16 / level)));
   return begins.flatMap((i) => walk(names[i]!)) as [Problem, ...Problem[]];
 }
 
 /**
- * `@07.74.40=0**0`: arrows between nodes, one from and one to each; from node 0, where do three steps along the arrows lead: one, and one
- * more for each star. There are two nodes more than steps, up to eight. Every smaller number of steps is a problem of its own.
+ * `@07.74.40=0**0`, but of eight arrows between eight nodes, one from and one to each: from node 0, where do three steps along the arrows
+ * lead: one, and one more for each star. Every smaller number of steps is a problem of its own. In a small graph a guess that never
+ * composes two arrows is right too often to be given up.
  */
 export const pointer: Task = {
   name: 'pointer',
