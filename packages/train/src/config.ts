@@ -81,7 +81,7 @@ export function parseTrainingConfig(json: unknown): TrainingConfig {
     );
   if (!Array.isArray(config.tasks)) throw new OptionError('training config: tasks must be a list');
   checkMixture(config.tasks);
-  if (config.curriculum !== undefined) checkCurriculum(config.curriculum);
+  if (config.curriculum !== undefined) checkCurriculum(config.curriculum, config.tasks);
   if (!((config.stateScale ?? 1) >= 0 && (config.stateScale ?? 1) <= 100))
     throw new OptionError(`training config: stateScale must be from 0 to 100; got ${config.stateScale}`);
   checkDepth(config.depth);

@@ -1,4 +1,5 @@
 import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
+import type { TaskShare } from './batch.js';
 
 /** Easy problems first: a task's next level enters the mixture when the highest so far is mostly solved. */
 export interface CurriculumConfig {
@@ -10,17 +11,40 @@ export interface CurriculumConfig {
   readonly decay?: number;
   /** Multiplies the weight of a task whose last level is solved, so that the others get more of a step; 1 when absent. */
   readonly rest?: number;
+  /**
+   * The levels from each step on, in place of all that is learned, one for each share of the mixture: what another run has logged, so that
+   * this one sees the same problems.
+   */
+  readonly plan?: readonly PlannedLevels[];
+}
+
+export interface PlannedLevels {
+  readonly step: number;
+  readonly level: readonly number[];
 }
 
 /** Throws OptionError for unknown fields and values that do not fit. */
-export function checkCurriculum(config: CurriculumConfig): void {
-  refuseUnknownOptions('curriculum', config, ['solved', 'focus', 'decay', 'rest']);
-  const { solved, focus, decay = 0.9, rest = 1 } = config;
+export function checkCurriculum(config: CurriculumConfig, shares: readonly TaskShare[]): void {
+  refuseUnknownOptions('curriculum', config, ['solved', 'focus', 'decay', 'rest', 'plan']);
+  const { solved, focus, decay = 0.9, rest = 1, plan } = config;
   if (!(solved > 0 && solved <= 100)) throw new OptionError(`curriculum: solved must be from above 0 to 100 nats; got ${solved}`);
   if (!(focus >= 0 && focus <= 1)) throw new OptionError(`curriculum: focus must be from 0 to 1; got ${focus}`);
   if (!(rest > 0 && rest <= 1)) throw new OptionError(`curriculum: rest must be from above 0 to 1; got ${rest}`);
   if (!(decay >= 0 && decay < 1)) throw new OptionError(`curriculum: decay must be from 0 to below 1; got ${decay}`);
+  if (plan === undefined) return;
+  if (rest !== 1) throw new OptionError('curriculum: a plan says nothing of what is solved; leave out rest');
+  if (!Array.isArray(plan) || plan[0]?.step !== 1) throw new OptionError('curriculum: plan must be a list that begins with step 1');
+  plan.forEach(({ step, level }, i) => {
+    if (!Number.isInteger(step) || (i > 0 && step <= plan[i - 1]!.step))
+      throw new OptionError(`curriculum: the steps of a plan must be whole numbers that rise; got ${step} at place ${i}`);
+    const fits = level.length === shares.length && shares.every(({ levels: [low, high] }, k) => low <= level[k]! && level[k]! <= high);
+    if (!fits) throw new OptionError(`curriculum: at step ${step} the plan must have a level of each task; got ${level.join(', ')}`);
+  });
 }
+
+/** Levels of a step, counted from 1, by a plan. */
+export const plannedLevels = (plan: readonly PlannedLevels[], step: number): readonly number[] =>
+  plan[plan.filter((entry) => entry.step <= step).length - 1]!.level;
 
 /** Where each task of a mixture stands. Plain data, saved with a run: it depends on what the model has learned. */
 export interface CurriculumState {

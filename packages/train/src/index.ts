@@ -10,12 +10,20 @@ export {
   type TaskShare,
 } from './batch.js';
 export { optimizerNames, parseTrainingConfig, type TrainingConfig } from './config.js';
-export { advance, beginCurriculum, type CurriculumConfig, type CurriculumState, checkCurriculum, weightScale } from './curriculum.js';
+export {
+  advance,
+  beginCurriculum,
+  type CurriculumConfig,
+  type CurriculumState,
+  checkCurriculum,
+  type PlannedLevels,
+  weightScale,
+} from './curriculum.js';
 export { checkDepth, type DepthConfig, depthAt, depthKinds } from './depth.js';
 export { type DepthLoss, lossByDepth, measureStates, type StateMetrics, solvedByDepth, stateMetrics } from './metrics.js';
 export { type Purpose, Random } from './random.js';
 export { ResumeError, resumeTraining, saveTraining } from './state.js';
 export { familyFor, isHeldOut, type Problem, problemFor, type Task } from './tasks/task.js';
-export { addition, parity, permutation, pointer, pointerMarked, tasks } from './tasks/tasks.js';
+export { addition, chain, parity, permutation, pointer, pointerMarked, tasks } from './tasks/tasks.js';
 export { encodeText, endToken, padToken, tokenizerFiles, vocabularySize } from './text.js';
 export { DivergedError, type StepResult, Trainer } from './trainer.js';

@@ -11,7 +11,7 @@ import {
 import { affine, type Device, disposeTree, forEachTensor, type Tensor, UnrollError, valueAndGrad } from '@unroll/tensor';
 import { drawFamilies, drawHeldOut, type Family, packProblems } from './batch.js';
 import { groupsOf, parseTrainingConfig, type TrainingConfig } from './config.js';
-import { advance, beginCurriculum, type CurriculumState, weightScale } from './curriculum.js';
+import { advance, beginCurriculum, type CurriculumState, plannedLevels, weightScale } from './curriculum.js';
 import { depthAt } from './depth.js';
 import { Random } from './random.js';
 
@@ -61,7 +61,9 @@ export class Trainer {
     const shape = parseRecurrentConfig(config.model);
     this.model = new RecurrentModel(device, shape, initParams(device, shape, { seed: config.seed }));
     this.optimizer = new Optimizer(this.model.params, groupsOf(config));
-    this.curriculum = config.curriculum && beginCurriculum(config.tasks.map(({ levels, start }) => start ?? levels[0]));
+    const lowest = config.tasks.map(({ levels, start }) => start ?? levels[0]);
+    const plan = config.curriculum?.plan;
+    this.curriculum = config.curriculum && beginCurriculum(plan === undefined ? lowest : plannedLevels(plan, 1));
     this.ema = config.ema === undefined ? undefined : new Ema(this.model.params, config.ema);
   }
 
@@ -143,8 +145,10 @@ export class Trainer {
       this.step = step;
       this.tokens += tokens;
       const levels = record.levels();
+      const plan = config.curriculum?.plan;
+      if (plan !== undefined) this.curriculum = beginCurriculum(plannedLevels(plan, step + 1));
       // A shallow pass says little about whether a level can be solved.
-      if (depth.n + depth.k >= config.depth.mean) this.curriculum = record.advanced();
+      else if (depth.n + depth.k >= config.depth.mean) this.curriculum = record.advanced();
       return { step, loss, gradNorm, learningRate, ...depth, tokens, ...levels, tasks: record.tasks() };
     } finally {
       disposeTree(owned);

@@ -1,4 +1,5 @@
-import { advance, beginCurriculum, checkCurriculum, drawFamilies, weightScale } from '@unroll/train';
+import { createCpuDevice } from '@unroll/tensor/cpu';
+import { advance, beginCurriculum, checkCurriculum, drawFamilies, Trainer, type TrainingConfig, weightScale } from '@unroll/train';
 import { expect, it } from 'vitest';
 
 const config = { solved: 0.5, focus: 0.3, decay: 0.5 };
@@ -28,9 +29,70 @@ it('lets a task whose last level is solved rest', () => {
 });
 
 it('is checked', () => {
-  expect(() => checkCurriculum({ ...config, speed: 1 } as never)).toThrow('unknown option "speed"');
-  expect(() => checkCurriculum({ ...config, solved: 0 })).toThrow('solved must be');
-  expect(() => checkCurriculum({ ...config, focus: 2 })).toThrow('focus must be');
-  expect(() => checkCurriculum({ ...config, rest: 0 })).toThrow('rest must be');
-  expect(() => checkCurriculum({ ...config, decay: 1 })).toThrow('decay must be');
+  expect(() => checkCurriculum({ ...config, speed: 1 } as never, [])).toThrow('unknown option "speed"');
+  expect(() => checkCurriculum({ ...config, solved: 0 }, [])).toThrow('solved must be');
+  expect(() => checkCurriculum({ ...config, focus: 2 }, [])).toThrow('focus must be');
+  expect(() => checkCurriculum({ ...config, rest: 0 }, [])).toThrow('rest must be');
+  expect(() => checkCurriculum({ ...config, decay: 1 }, [])).toThrow('decay must be');
+  const shares = ['parity', 'addition'].map((task) => ({ task, weight: 1, levels: [1, 8] as const }));
+  const plan =
+    (...entries: (readonly [number, number[]])[]) =>
+    () =>
+      checkCurriculum({ ...config, plan: entries.map(([step, level]) => ({ step, level })) }, shares);
+  expect(plan([1, [1, 1]], [9, [2, 8]])).not.toThrow();
+  expect(plan([2, [1, 1]])).toThrow('begins with step 1');
+  expect(plan([1, [1, 1]], [1, [2, 1]])).toThrow('that rise; got 1 at place 1');
+  expect(plan([1, [1, 9]])).toThrow('a level of each task; got 1, 9');
+  expect(plan([1, [1]])).toThrow('a level of each task; got 1');
+  expect(() => checkCurriculum({ ...config, rest: 0.5, plan: [{ step: 1, level: [1, 1] }] }, shares)).toThrow('leave out rest');
+});
+
+const tiny = {
+  model: {
+    n_embd: 16,
+    num_attention_heads: 2,
+    intermediate_size: 24,
+    vocab_size: 24,
+    block_size: 32,
+    n_layers_in_prelude: 1,
+    n_layers_in_recurrent_block: 1,
+    n_layers_in_coda: 1,
+    mean_recurrence: 2,
+    mean_backprop_depth: 1,
+    norm_eps: 1e-6,
+    tie_embeddings: true,
+    qk_bias: true,
+  },
+  seed: 3,
+  steps: 20,
+  tasks: ['parity', 'chain'].map((task) => ({ task, weight: 1, levels: [1, 6] as const })),
+  // Met by any model: levels rise whenever a step is deep enough.
+  curriculum: { solved: 10, focus: 0.5 },
+  microBatch: 4,
+  depth: { kind: 'lognormal-poisson', mean: 2, gradient: 1 },
+  schedule: { kind: 'warmup-constant', peak: 0.003, warmup: 1 },
+  optimizer: { name: 'adamw' },
+} as const;
+
+it('shows another model the very problems of a run, by the levels that the run has logged', async () => {
+  const device = createCpuDevice();
+  const run = async (config: TrainingConfig) => {
+    const trainer = new Trainer(device, config);
+    const seen: unknown[] = [];
+    const levels: number[][] = [];
+    while (trainer.step < config.steps) {
+      seen.push(trainer.families(trainer.step + 1));
+      levels.push(Object.values((await trainer.train()).levels!));
+    }
+    trainer.dispose();
+    return { seen, levels };
+  };
+  const first = await run(tiny);
+  const plan = first.levels.flatMap((level, i) => (String(level) === String(first.levels[i - 1]) ? [] : [{ step: i + 1, level }]));
+  expect(plan.length).toBeGreaterThan(3);
+  const { curriculum, ...rest } = tiny;
+  // A model that learns nothing of what takes levels up.
+  const other = await run({ ...rest, depth: { kind: 'fixed', mean: 1, gradient: 1 }, curriculum: { ...curriculum, solved: 0.001, plan } });
+  expect(other).toEqual(first);
+  device.dispose();
 });

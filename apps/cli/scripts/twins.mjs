@@ -1,0 +1,149 @@
+// What depth buys at equal data: trains a recipe on a quarter of its steps, and beside it two models without recurrence on the very same
+// problems: its fixed-depth twin (the same parameters, one pass) and its compute-matched twin (as many layers of its own as the recurrent
+// model runs at its mean depth, one pass). Prints how each answers held-out problems.
+//
+//   node apps/cli/scripts/twins.mjs packages/train/recipes/scratch.json --out runs/twins [--steps N] [--threads N] [--problems FILE] [--depths 1,8,16]
+//
+// A run that was killed goes on where it was: the folders are those of `unroll train`.
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+
+/** @typedef {Record<string, any>} Recipe */
+/** @typedef {(argv: string[]) => Promise<string>} Unroll runs the program and gives what it wrote to standard output; rejects where it fails */
+
+const SHARE = 0.25;
+const HERE = fileURLToPath(new URL('.', import.meta.url));
+const PROBLEMS = join(HERE, '../../../packages/pretrained/models/reckoner/problems.jsonl');
+
+/**
+ * The recipe over fewer steps: its schedule shrinks with it. Solved tasks do not rest, which a plan could not say.
+ *
+ * @param {Recipe} recipe @param {number} steps @returns {Recipe}
+ */
+export function shortened(recipe, steps) {
+  const scaled = (/** @type {number} */ value) => Math.max(1, Math.round((value * steps) / recipe.steps));
+  const schedule = { ...recipe.schedule };
+  for (const field of ['warmup', 'total', 'decay']) if (field in schedule) schedule[field] = scaled(schedule[field]);
+  if (recipe.curriculum === undefined) return { ...recipe, steps, schedule };
+  const { rest: _, ...curriculum } = recipe.curriculum;
+  return { ...recipe, steps, schedule, curriculum };
+}
+
+/**
+ * The levels that a run has logged, as a curriculum's plan: only where they change.
+ *
+ * @param {{ step: number, levels: Record<string, number> }[]} log
+ */
+export const planOf = (log) =>
+  log.flatMap(({ step, levels }, i) => {
+    const level = Object.values(levels);
+    return i > 0 && String(level) === String(Object.values(log[i - 1]?.levels ?? {})) ? [] : [{ step, level }];
+  });
+
+/**
+ * The two models without recurrence, on the same problems.
+ *
+ * @param {Recipe} recipe @param {{ step: number, level: number[] }[] | undefined} plan @returns {{ fixed: Recipe, deep: Recipe }}
+ */
+export function twinsOf(recipe, plan) {
+  const { model, depth } = recipe;
+  const once = { ...model, mean_recurrence: 1, mean_backprop_depth: 1 };
+  const core = model.n_layers_in_recurrent_block * Math.round(depth.mean);
+  const same = {
+    ...recipe,
+    depth: { kind: 'fixed', mean: 1, gradient: 1 },
+    ...(plan === undefined ? {} : { curriculum: { ...recipe.curriculum, plan } }),
+  };
+  const layers = model.n_layers_in_prelude + core + model.n_layers_in_coda;
+  return {
+    fixed: { ...same, model: once },
+    deep: { ...same, model: { ...once, n_layers_in_recurrent_block: core, n_layers: layers } },
+  };
+}
+
+/**
+ * The cells of a table by task that `unroll eval` has printed: task -> [problems, accuracy at each depth].
+ *
+ * @param {string} text @returns {Map<string, string[]>}
+ */
+export function cellsOf(text) {
+  const rows = text.trimEnd().split('\n').slice(3);
+  return new Map(rows.map((line) => line.trim().split(/ {2,}/)).map(([task = '', ...cells]) => [task, cells]));
+}
+
+/**
+ * @param {Recipe} recipe
+ * @param {{ out: string, steps: number, problems: string, depths: string[], more: string[], unroll: Unroll }} options
+ * @returns {Promise<string>} the comparison, as text
+ */
+export async function compareTwins(recipe, { out, steps, problems, depths, more, unroll }) {
+  mkdirSync(out, { recursive: true });
+  const train = async (/** @type {string} */ name, /** @type {Recipe} */ config) => {
+    const [file, folder] = [join(out, `${name}.json`), join(out, name)];
+    writeFileSync(file, `${JSON.stringify(config, null, 1)}\n`);
+    await unroll(['train', file, '--out', folder, '--eval-every', String(steps), ...more]);
+    const lines = readFileSync(join(folder, 'log.jsonl'), 'utf8').trimEnd().split('\n');
+    return lines.map((line) => JSON.parse(line));
+  };
+  const short = shortened(recipe, steps);
+  const log = await train('recurrent', short);
+  const { fixed, deep } = twinsOf(short, recipe.curriculum && planOf(log));
+  const logs = { recurrent: log, fixed: await train('fixed', fixed), deep: await train('deep', deep) };
+  const evaluate = async (/** @type {string} */ name, /** @type {string[]} */ at) =>
+    cellsOf(await unroll(['eval', problems, '--model', join(out, name, 'model'), '--by', 'task', '--depths', at.join(',')]));
+  const [recurrent, one, many] = [await evaluate('recurrent', depths), await evaluate('fixed', ['1']), await evaluate('deep', ['1'])];
+  const tokens = (/** @type {{ tokens: number }[]} */ lines) => lines.reduce((sum, line) => sum + line.tokens, 0);
+  const counts = Object.values(logs).map(tokens);
+  if (new Set(counts).size > 1) throw new Error(`twins: the three runs saw ${counts.join(', ')} tokens; they must see the same`);
+  const rows = [
+    ['', 'problems', ...depths.map((depth) => `depth ${depth}`), 'fixed-depth twin', 'compute-matched twin'],
+    ...[...recurrent].map(([task, cells]) => [task, ...cells, one.get(task)?.[1] ?? '', many.get(task)?.[1] ?? '']),
+  ];
+  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0))) ?? [];
+  const table = rows.map((row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '));
+  return [`${steps} steps, ${counts[0]} tokens each`, '', ...table, ''].join('\n');
+}
+
+/** @type {Unroll} */
+function program(argv) {
+  const child = spawn(process.execPath, [join(HERE, '../dist/main.js'), ...argv], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let text = '';
+  child.stdout.on('data', (part) => {
+    text += part;
+  });
+  return new Promise((resolve, reject) => {
+    child.on('close', (code) => (code === 0 ? resolve(text) : reject(new Error(`unroll ${argv[0]} ended with ${code}`))));
+  });
+}
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      out: { type: 'string', default: 'runs/twins' },
+      steps: { type: 'string' },
+      threads: { type: 'string' },
+      problems: { type: 'string', default: PROBLEMS },
+      depths: { type: 'string', default: '1,8,16' },
+    },
+  });
+  const [file] = positionals;
+  if (file === undefined || !existsSync(file)) throw new Error('twins: name the recipe, such as packages/train/recipes/scratch.json');
+  const recipe = JSON.parse(readFileSync(file, 'utf8'));
+  const { out, problems, depths, threads } = values;
+  console.log(
+    await compareTwins(recipe, {
+      out,
+      problems,
+      steps: Number(values.steps ?? Math.round(recipe.steps * SHARE)),
+      depths: depths.split(','),
+      more: threads === undefined ? [] : ['--threads', threads],
+      unroll: program,
+    }),
+  );
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) await main();
