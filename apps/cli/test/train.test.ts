@@ -88,6 +88,63 @@ describe('train', () => {
   });
 });
 
+const textRecipe = fileURLToPath(new URL('../../../packages/train/recipes/text.json', import.meta.url));
+
+describe('a run on text', () => {
+  it('goes from a book to a model that writes: the recipe, cut short', async () => {
+    const run = join(folder, 'book');
+    const { code, out, err } = await unroll([
+      'train',
+      textRecipe,
+      '--out',
+      run,
+      '--steps',
+      '2',
+      '--eval-every',
+      '2',
+      '--eval-problems',
+      '4',
+    ]);
+    expect([code, out, err]).toEqual([0, `done after step 2; the model is in ${join(run, 'model')}\n`, '']);
+    const lines = jsonLines(readFileSync(join(run, 'log.jsonl'), 'utf8')) as { loss: number; tokens: number }[];
+    expect(lines.map(({ tokens }) => tokens)).toEqual([1024, 1024]);
+    // Nothing is known of 512 tokens yet.
+    expect(Math.abs(lines[0]!.loss - Math.log(512))).toBeLessThan(0.3);
+    const tokenizer = JSON.parse(readFileSync(join(run, 'model', 'tokenizer.json'), 'utf8')) as {
+      model: { vocab: Record<string, number> };
+    };
+    expect(Object.keys(tokenizer.model.vocab).length + 1).toBeGreaterThanOrEqual(512);
+    expect(tokenizer.model.vocab).toHaveProperty('Ġthe');
+    const written = await unroll(['generate', 'Call me Ishmael.', '--model', join(run, 'model'), '-n', '4', '--seed', '1']);
+    expect(written.code).toBe(0);
+    expect(written.out.length).toBeGreaterThan(1);
+  }, 120_000);
+
+  it('learns it, and goes on bit for bit only with the same text', async () => {
+    const book = join(folder, 'rhyme.txt');
+    writeFileSync(book, 'Sing a song of sixpence, a pocket full of rye. Four and twenty blackbirds, baked in a pie.\n'.repeat(40));
+    const file = join(folder, 'rhyme.json');
+    const { tasks: _, ...rest } = config;
+    const model = { ...config.model, vocab_size: 300 };
+    writeFileSync(file, JSON.stringify({ ...rest, model, microBatch: 4, text: { files: ['rhyme.txt'], vocabulary: 300, length: 16 } }));
+    const train = (out: string, steps: string) =>
+      unroll(['train', file, '--out', join(folder, out), '--steps', steps, '--eval-every', '100', '--eval-problems', '4']);
+    expect((await train('sung', '40')).code).toBe(0);
+    const losses = jsonLines(readFileSync(join(folder, 'sung', 'log.jsonl'), 'utf8')) as { loss: number }[];
+    expect(losses[39]!.loss).toBeLessThan(0.7 * losses[0]!.loss);
+    await train('halved', '15');
+    await train('halved', '40');
+    expect(state(join(folder, 'halved')).equals(state(join(folder, 'sung')))).toBe(true);
+    writeFileSync(book, 'Baa, baa, black sheep, have you any wool? Yes sir, yes sir, three bags full.\n'.repeat(40));
+    expect(await train('halved', '41')).toMatchObject({ code: 1, err: expect.stringContaining('read another text') });
+    writeFileSync(file, JSON.stringify({ ...rest, model, text: { files: ['none.txt'], vocabulary: 300, length: 16 } }));
+    expect(await train('none', '1')).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('names the text "none.txt", which is not there'),
+    });
+  }, 60_000);
+});
+
 describe('a run that is killed', () => {
   const main = join(folder, 'main.mjs');
   beforeAll(async () => {

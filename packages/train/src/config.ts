@@ -4,6 +4,7 @@ import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
 import { checkMixture, type TaskShare } from './batch.js';
 import { type CurriculumConfig, checkCurriculum } from './curriculum.js';
 import { checkDepth, type DepthConfig } from './depth.js';
+import { checkText, type TextConfig } from './rows.js';
 import { vocabularySize } from './text.js';
 
 export const optimizerNames = ['adamw', 'ellisAdam', 'muon'] as const;
@@ -14,12 +15,15 @@ export interface TrainingConfig {
   readonly model: Readonly<Record<string, unknown>>;
   readonly seed: number;
   readonly steps: number;
+  /** The mixture of tasks; empty where the run is on text. */
   readonly tasks: readonly TaskShare[];
+  /** Running text in place of tasks; the trainer is then given its tokens. */
+  readonly text?: TextConfig;
   /** Levels that enter one by one; all from the start when absent. */
   readonly curriculum?: CurriculumConfig;
   /** Scale of the random initial state, 0 for zeros; 1, as the paper trains, when absent. */
   readonly stateScale?: number;
-  /** A step has microBatch * accumulate families of problems that begin alike. */
+  /** A step has microBatch * accumulate families of problems that begin alike, or rows of text. */
   readonly microBatch: number;
   /** Micro-batches whose mean gradient makes a step; 1 when absent. */
   readonly accumulate?: number;
@@ -45,6 +49,7 @@ const fields = [
   'seed',
   'steps',
   'tasks',
+  'text',
   'curriculum',
   'stateScale',
   'microBatch',
@@ -66,7 +71,8 @@ const whole = (name: string, value: unknown, least: number) => {
 export function parseTrainingConfig(json: unknown): TrainingConfig {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new OptionError('training config: must be one JSON object');
   refuseUnknownOptions('training config', json, fields);
-  const config = json as TrainingConfig;
+  const given = json as TrainingConfig;
+  const config: TrainingConfig = given.text === undefined ? given : { ...given, tasks: given.tasks ?? [] };
   for (const name of ['model', 'seed', 'steps', 'tasks', 'microBatch', 'depth', 'schedule', 'optimizer'] as const) {
     if (config[name] === undefined) throw new OptionError(`training config: "${name}" is missing`);
   }
@@ -74,14 +80,7 @@ export function parseTrainingConfig(json: unknown): TrainingConfig {
   whole('steps', config.steps, 1);
   whole('microBatch', config.microBatch, 1);
   whole('accumulate', config.accumulate ?? 1, 1);
-  const model = parseRecurrentConfig(config.model);
-  if (model.vocabularySize !== vocabularySize)
-    throw new OptionError(
-      `training config: the tasks are written in ${vocabularySize} tokens; model.vocab_size is ${model.vocabularySize}`,
-    );
-  if (!Array.isArray(config.tasks)) throw new OptionError('training config: tasks must be a list');
-  checkMixture(config.tasks);
-  if (config.curriculum !== undefined) checkCurriculum(config.curriculum, config.tasks);
+  checkData(config);
   if (!((config.stateScale ?? 1) >= 0 && (config.stateScale ?? 1) <= 100))
     throw new OptionError(`training config: stateScale must be from 0 to 100; got ${config.stateScale}`);
   checkDepth(config.depth);
@@ -93,6 +92,20 @@ export function parseTrainingConfig(json: unknown): TrainingConfig {
   if (config.recompute !== undefined && typeof config.recompute !== 'boolean')
     throw new OptionError('training config: recompute must be true or false');
   return config;
+}
+
+/** What is trained on, and whether the model has its vocabulary. */
+function checkData({ model: shape, tasks, text, curriculum }: TrainingConfig): void {
+  const model = parseRecurrentConfig(shape);
+  if (!Array.isArray(tasks)) throw new OptionError('training config: tasks must be a list');
+  if (text === undefined) checkMixture(tasks);
+  else checkText(text, model.contextLength);
+  const [what, tokens] = text === undefined ? ['the tasks are', vocabularySize] : ['the text is', text.vocabulary];
+  if (model.vocabularySize !== tokens)
+    throw new OptionError(`training config: ${what} written in ${tokens} tokens; model.vocab_size is ${model.vocabularySize}`);
+  if (text !== undefined && (tasks.length > 0 || curriculum !== undefined))
+    throw new OptionError('training config: a run is on text or on tasks; leave out tasks and curriculum, or text');
+  if (curriculum !== undefined) checkCurriculum(curriculum, tasks);
 }
 
 /** Norms, biases and the embedding are not decayed. */

@@ -22,6 +22,7 @@ export {
 export { checkDepth, type DepthConfig, depthAt, depthKinds } from './depth.js';
 export { type DepthLoss, lossByDepth, measureStates, type StateMetrics, solvedByDepth, stateMetrics } from './metrics.js';
 export { type Purpose, Random } from './random.js';
+export { documentEnd, type TextConfig, TextRows } from './rows.js';
 export { ResumeError, resumeTraining, saveTraining } from './state.js';
 export { familyFor, isHeldOut, type Problem, problemFor, type Task } from './tasks/task.js';
 export { addition, chain, parity, permutation, pointer, pointerMarked, tasks } from './tasks/tasks.js';

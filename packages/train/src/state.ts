@@ -24,7 +24,7 @@ export async function saveTraining(sink: ByteSink, trainer: Trainer): Promise<vo
     shape: tensor.shape,
     bytes: () => contentOf(tensor),
   }));
-  const { step, tokens, config, curriculum } = trainer;
+  const { step, tokens, config, curriculum, text } = trainer;
   await writeSafetensors(sink, tensors, {
     metadata: {
       format,
@@ -32,6 +32,7 @@ export async function saveTraining(sink: ByteSink, trainer: Trainer): Promise<vo
       tokens: String(tokens),
       config: JSON.stringify(config),
       ...(curriculum === undefined ? {} : { curriculum: JSON.stringify(curriculum) }),
+      ...(text === undefined ? {} : { text: text.key }),
     },
   });
 }
@@ -57,6 +58,8 @@ export async function resumeTraining(file: SafetensorsFile, trainer: Trainer): P
     throw new ResumeError(
       `resume: the saved run has another ${other.join(', ')}; start anew, or go on with the config that it was begun with`,
     );
+  if (field('text') !== trainer.text?.key)
+    throw new ResumeError(`resume: the saved run read another text (${field('text') ?? 'none'}; now ${trainer.text?.key ?? 'none'})`);
   const tensors = trainer.tensors();
   const missing = [...tensors]
     .filter(([name, tensor]) => file.entries.get(name)?.shape.join() !== tensor.shape.join())

@@ -8,12 +8,13 @@ import {
   type TrainingBatch,
   tokenLosses,
 } from '@unroll/recurrent';
-import { affine, type Device, disposeTree, forEachTensor, type Tensor, UnrollError, valueAndGrad } from '@unroll/tensor';
-import { drawFamilies, drawHeldOut, type Family, packProblems } from './batch.js';
+import { affine, type Device, disposeTree, forEachTensor, OptionError, type Tensor, UnrollError, valueAndGrad } from '@unroll/tensor';
+import { drawFamilies, drawHeldOut, type Family, type PackedProblems, packProblems } from './batch.js';
 import { groupsOf, parseTrainingConfig, type TrainingConfig } from './config.js';
 import { advance, beginCurriculum, type CurriculumState, plannedLevels, weightScale } from './curriculum.js';
 import { depthAt } from './depth.js';
 import { Random } from './random.js';
+import { TextRows } from './rows.js';
 
 /** The numbers of a run became NaN or infinite. */
 export class DivergedError extends UnrollError {}
@@ -51,13 +52,23 @@ export class Trainer {
   tokens = 0;
   /** Where the levels stand. */
   curriculum: CurriculumState | undefined;
+  /** The text of a run that is not on tasks. */
+  readonly text: TextRows | undefined;
 
-  /** Throws OptionError or ConfigError for a config that does not fit. */
+  /**
+   * `documents`: tokens of the text, where the config has one. Throws OptionError or ConfigError for a config or documents that do not fit.
+   */
   constructor(
     readonly device: Device,
     config: TrainingConfig,
+    documents?: readonly (readonly number[])[],
   ) {
     this.config = parseTrainingConfig(config);
+    if ((this.config.text === undefined) !== (documents === undefined))
+      throw new OptionError(
+        `training: ${documents === undefined ? 'the config has a text; give its documents, in tokens' : 'documents were given; the config has no text'}`,
+      );
+    this.text = this.config.text && new TextRows(this.config.text, documents!);
     const shape = parseRecurrentConfig(config.model);
     this.model = new RecurrentModel(device, shape, initParams(device, shape, { seed: config.seed }));
     this.optimizer = new Optimizer(this.model.params, groupsOf(config));
@@ -82,8 +93,25 @@ export class Trainer {
     );
   }
 
-  /** Held-out problems as one batch: the same ones for every run of these tasks. */
+  /** What a step trains on, micro-batch by micro-batch; text has no families and no answers. */
+  #batches(step: number): (PackedProblems & { families: Family[] })[] {
+    const { text, model } = this;
+    const { seed, microBatch, accumulate = 1 } = this.config;
+    if (text === undefined)
+      return this.families(step).map((families) => ({
+        families,
+        ...packProblems(
+          families.map(({ problems }) => problems),
+          model.contextLength,
+        ),
+      }));
+    const starts = Array.from({ length: accumulate }, (_, i) => ((step - 1) * accumulate + i) * microBatch);
+    return starts.map((start) => ({ families: [], answers: [], data: text.training(seed, start, microBatch) }));
+  }
+
+  /** Held-out problems, or rows of the text, as one batch: the same ones for every run of these tasks. */
   validation(count: number): TrainingBatch {
+    if (this.text !== undefined) return this.text.heldOut(count);
     return packProblems(
       drawHeldOut(this.config.tasks, 0, count).map((problem) => [problem]),
       this.model.contextLength,
@@ -102,13 +130,7 @@ export class Trainer {
       let tokens = 0;
       let grads: typeof model.params | undefined;
       const record = new StepRecord(this);
-      const batches = this.families(step).map((families) => ({
-        families,
-        ...packProblems(
-          families.map(({ problems }) => problems),
-          model.contextLength,
-        ),
-      }));
+      const batches = this.#batches(step);
       const counts = batches.map(({ data }) => data.targets.reduce((count, target) => count + Number(target !== ignoreTarget), 0));
       for (const [i, { families, data, answers }] of batches.entries()) {
         // Families differ in size: the mean over a step is of its targets, not of its micro-batches' means.

@@ -1,8 +1,10 @@
 import { ignoreTarget } from '@unroll/recurrent';
+import { createCpuDevice } from '@unroll/tensor/cpu';
 import {
   checkDepth,
   checkMixture,
   depthAt,
+  documentEnd,
   drawFamilies,
   drawHeldOut,
   encodeText,
@@ -13,13 +15,40 @@ import {
   packDocuments,
   packProblems,
   padToken,
+  parseTrainingConfig,
   problemFor,
   Random,
+  TextRows,
+  Trainer,
   tasks,
   tokenizerFiles,
   vocabularySize,
 } from '@unroll/train';
 import { describe, expect, it } from 'vitest';
+
+const minimal = {
+  model: {
+    n_embd: 16,
+    num_attention_heads: 2,
+    intermediate_size: 24,
+    vocab_size: 24,
+    block_size: 32,
+    n_layers_in_prelude: 1,
+    n_layers_in_recurrent_block: 1,
+    n_layers_in_coda: 1,
+    mean_recurrence: 2,
+    mean_backprop_depth: 1,
+    norm_eps: 1e-6,
+    tie_embeddings: true,
+    qk_bias: true,
+  },
+  seed: 3,
+  steps: 4,
+  microBatch: 2,
+  depth: { kind: 'fixed', mean: 2, gradient: 1 },
+  schedule: { kind: 'warmup-constant', peak: 0.003, warmup: 1 },
+  optimizer: { name: 'adamw' },
+};
 
 const many = (name: string, level: number, count = 300, heldOut = false) =>
   Array.from({ length: count }, (_, i) => problemFor(tasks[name]!, new Random(7, 'problem', i), level, heldOut));
@@ -217,6 +246,59 @@ describe('batches', () => {
     ]);
     expect(Object.keys(model.vocab).length + added_tokens.length).toBe(vocabularySize);
     for (const [character, id] of Object.entries(model.vocab)) expect(encodeText(character === 'Ċ' ? '\n' : character)).toEqual([id]);
+  });
+});
+
+describe('rows of text', () => {
+  const config = { files: ['a'], vocabulary: 300, length: 4, heldOut: 0.25 };
+  // Each token tells its place.
+  const documents = [Array.from({ length: 120 }, (_, i) => i + 1), Array.from({ length: 50 }, (_, i) => i + 200)];
+
+  it('predict every next token, and keep those held out apart', () => {
+    const rows = new TextRows(config, documents);
+    const drawn = rows.training(3, 0, 400);
+    expect([...drawn.targets].every((target, i) => (i % 4 === 3 ? true : target === drawn.tokens[i + 1]))).toBe(true);
+    const held = rows.heldOut(1000);
+    // 172 tokens with both ends, the last one a target alone: 42 rows, each fourth held out.
+    expect([held.batch, drawn.batch]).toEqual([10, 400]);
+    const inside = new Set(held.tokens);
+    inside.delete(documentEnd.id);
+    expect([...drawn.tokens].some((token) => inside.has(token))).toBe(false);
+    expect(new Set(drawn.tokens).size).toBeGreaterThan(100);
+    expect(rows.training(3, 100, 7).tokens).toEqual(drawn.tokens.slice(400, 428));
+    expect(rows.training(4, 0, 400).tokens).not.toEqual(drawn.tokens);
+  });
+
+  it('know another text', () => {
+    const keys = [documents, [documents[1]!, documents[0]!], [documents[0]!]].map((text) => new TextRows(config, text).key);
+    expect(new Set(keys).size).toBe(3);
+    expect(new TextRows(config, documents).key).toBe(keys[0]);
+  });
+
+  it('are checked', () => {
+    expect(() => new TextRows(config, [[1, 300]])).toThrow('token 300 is not one of a vocabulary of 300');
+    expect(() => new TextRows(config, [[1, 2, 3, 4, 5, 6]])).toThrow('leave nothing to hold out; give 4 or more');
+    const model = { ...minimal.model, vocab_size: 300 };
+    const parse = (text: object, more: object = {}) => parseTrainingConfig({ ...minimal, model, text: { ...config, ...text }, ...more });
+    expect(parse({}).tasks).toEqual([]);
+    expect(() => parse({ files: [] })).toThrow('files must be a list of paths');
+    expect(() => parse({ vocabulary: 200 })).toThrow('vocabulary must be a whole number from 257');
+    expect(() => parse({ vocabulary: 301 })).toThrow('the text is written in 301 tokens; model.vocab_size is 300');
+    expect(() => parse({ length: 33 })).toThrow("the model's context 32; got 33");
+    expect(() => parse({ heldOut: 0 })).toThrow('heldOut must be');
+    expect(() => parse({ words: 1 })).toThrow('unknown option "words"');
+    expect(() => parse({}, { curriculum: { solved: 1, focus: 0.5 } })).toThrow('on text or on tasks');
+    expect(() => parse({}, { tasks: [{ task: 'parity', weight: 1, levels: [1, 2] }] })).toThrow('on text or on tasks');
+  });
+
+  it('are asked for where the config says so, and only there', () => {
+    const device = createCpuDevice();
+    const model = { ...minimal.model, vocab_size: 300 };
+    expect(() => new Trainer(device, parseTrainingConfig({ ...minimal, model, text: config }))).toThrow('give its documents');
+    const tasks = [{ task: 'parity', weight: 1, levels: [1, 2] }];
+    expect(() => new Trainer(device, parseTrainingConfig({ ...minimal, tasks }), [[1]])).toThrow('the config has no text');
+    expect(device.memory().buffers).toBe(0);
+    device.dispose();
   });
 });
 

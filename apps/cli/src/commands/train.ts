@@ -4,22 +4,14 @@ import { join } from 'node:path';
 import { openSafetensors, toFloat32, writeSafetensors } from '@unroll/checkpoint';
 import { fileSink, fileSource } from '@unroll/checkpoint/node';
 import { forEachTensor, type Tensor } from '@unroll/tensor';
-import {
-  lossByDepth,
-  measureStates,
-  parseTrainingConfig,
-  resumeTraining,
-  saveTraining,
-  Trainer,
-  type TrainingConfig,
-  tokenizerFiles,
-} from '@unroll/train';
+import { lossByDepth, measureStates, parseTrainingConfig, resumeTraining, saveTraining, Trainer, type TrainingConfig } from '@unroll/train';
 import { type Flags, readNumber, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
 import { CommandError, EXIT } from '../errors.js';
 import type { Io } from '../io.js';
 import { openCpu } from '../model/device.js';
 import { createProgress } from '../progress.js';
+import { type Corpus, corpusOf } from '../train/corpus.js';
 import { type LogLine, reportOf } from '../train/report.js';
 
 const STATE_FILE = 'training.safetensors';
@@ -33,7 +25,7 @@ export const command: Command = {
   name: 'train',
   description: 'train a model from a config file; goes on where an earlier run in the folder ended',
   args: {
-    config: { type: 'positional', required: true, description: 'JSON file: model, tasks, depth, schedule, optimizer, seed, steps' },
+    config: { type: 'positional', required: true, description: 'JSON file: model, tasks or text, depth, schedule, optimizer, seed, steps' },
     out: { type: 'string', valueHint: 'DIR', short: 'o', description: 'folder of the run: state, log and the model so far (default: run)' },
     from: {
       type: 'string',
@@ -101,19 +93,19 @@ async function trimLog(path: string, lastStep: number): Promise<void> {
 }
 
 /** Writes the model so far as a checkpoint folder. */
-async function exportModel(folder: string, trainer: Trainer): Promise<void> {
-  if (trainer.ema === undefined) return writeModel(folder, trainer);
-  await trainer.ema.swapped(() => writeModel(folder, trainer));
+async function exportModel(folder: string, trainer: Trainer, { files }: Corpus): Promise<void> {
+  if (trainer.ema === undefined) return writeModel(folder, trainer, files);
+  await trainer.ema.swapped(() => writeModel(folder, trainer, files));
 }
 
-async function writeModel(folder: string, trainer: Trainer): Promise<void> {
+async function writeModel(folder: string, trainer: Trainer, beside: Corpus['files']): Promise<void> {
   await mkdir(folder, { recursive: true });
   const weights: Parameters<typeof writeSafetensors>[1] extends Iterable<infer T> ? T[] : never = [];
   forEachTensor(trainer.model.params, (tensor, name) => {
     const bytes = async () => new Uint8Array((await tensor.data()).buffer);
     weights.push({ name, dtype: 'F32', shape: tensor.shape, bytes });
   });
-  const files = { 'config.json': trainer.config.model, ...tokenizerFiles(trainer.model.contextLength) };
+  const files = { 'config.json': trainer.config.model, ...beside };
   for (const [name, json] of Object.entries(files)) await writeFile(join(folder, name), `${JSON.stringify(json, null, 1)}\n`);
   await writeSafetensors(await fileSink(join(folder, 'model.safetensors')), weights);
 }
@@ -160,7 +152,9 @@ async function writeReport(out: string): Promise<void> {
 }
 
 async function run(flags: Flags, io: Io): Promise<number> {
-  const config = await readConfig(readText(flags, 'config')!);
+  const recipe = readText(flags, 'config')!;
+  const config = await readConfig(recipe);
+  const corpus = await corpusOf(config, recipe);
   const out = readText(flags, 'out') ?? 'run';
   const last = readWhole(flags, 'steps', 1) ?? config.steps;
   const saveMs = 1000 * (readNumber(flags, 'save-every', 0, 1e6) ?? DEFAULT_SAVE_SECONDS);
@@ -174,7 +168,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
     stopped = true;
   });
   try {
-    trainer = new Trainer(device, config);
+    trainer = new Trainer(device, config, corpus.documents);
     await mkdir(out, { recursive: true });
     const state = join(out, STATE_FILE);
     const log = join(out, LOG_FILE);
@@ -184,7 +178,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
     await trimLog(log, trainer.step);
     const save = async (now: Trainer) => {
       await saveTraining(await fileSink(state), now);
-      await exportModel(join(out, 'model'), now);
+      await exportModel(join(out, 'model'), now, corpus);
       await writeReport(out);
     };
     const validation = trainer.validation(evalProblems);
