@@ -5,7 +5,13 @@ import { problemFor, Random, tasks } from '@unroll/train';
 const EACH = 30;
 const range = (least, most, step = 1) => Array.from({ length: (most - least) / step + 1 }, (_, i) => least + i * step);
 /** Levels by task, up to harder ones than the model was trained on; its card tells them apart. */
-const LEVELS = { addition: range(1, 3), parity: range(6, 24, 2), pointer: range(1, 8), permutation: range(5, 12) };
+const LEVELS = {
+  addition: range(1, 6),
+  parity: range(6, 24, 2),
+  pointer: [...range(1, 8), 10, 12],
+  permutation: [...range(5, 12), 14, 16],
+  chain: range(4, 24, 2),
+};
 
 const lines = Object.entries(LEVELS).flatMap(([name, levels]) =>
   levels.flatMap((level) => {

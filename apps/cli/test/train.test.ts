@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { problemFor, Random, tasks as trainTasks } from '@unroll/train';
 import { build } from 'tsup';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { jsonLines, temporaryFolder, unroll } from './support.js';
@@ -74,6 +75,41 @@ describe('train', () => {
       err: expect.stringContaining('in other shapes'),
     });
   });
+
+  it('tests a run that was trained on easy problems on harder ones, at more recurrences', async () => {
+    const run = join(folder, 'hard');
+    const file = join(folder, 'hard.json');
+    const harder = { levels: { parity: [7, 8], chain: [6, 6] }, depths: [2, 8], problems: 12 };
+    const tasks = ['parity', 'chain'].map((task) => ({ task, weight: 1, levels: [1, 5] }));
+    writeFileSync(file, JSON.stringify({ ...config, tasks, harder, ema: 0.5 }));
+    const args = ['train', file, '--out', run, '--eval-problems', '4', '--eval-every', '100'];
+    const { code, out } = await unroll([...args, '--steps', '3']);
+    expect(code).toBe(0);
+    const rows = out.trimEnd().split('\n').slice(2);
+    expect(rows.map((row) => row.trim().split(/ {2,}/)[0])).toEqual(['harder than trained', 'parity 7', 'parity 8', 'chain 6']);
+    const logged = jsonLines(readFileSync(join(run, 'log.jsonl'), 'utf8')) as {
+      harder?: { task: string; level: number; solved: number[] }[];
+    }[];
+    expect(logged.map(({ harder }) => harder === undefined)).toEqual([true, true, false]);
+    // What it prints is what decoding with the model that it has written finds.
+    const problems = logged[2]!.harder!.flatMap(({ task, level }) =>
+      [
+        ...new Map(
+          Array.from({ length: 500 }, (_, i) => problemFor(trainTasks[task]!, new Random(level, 'validation', i), level, true)).map(
+            (one) => [one.key, one],
+          ),
+        ).values(),
+      ]
+        .slice(0, 12)
+        .map(({ prompt, answer }) => JSON.stringify({ prompt, answer, task, level })),
+    );
+    const list = join(folder, 'hard.jsonl');
+    writeFileSync(list, problems.join('\n'));
+    const evaluated = await unroll(['eval', list, '--model', join(run, 'model'), '--by', 'task,level', '--depths', '2,8']);
+    const cells = (lines: readonly string[]) => lines.map((row) => row.trim().split(/ {2,}/));
+    expect(cells(evaluated.out.trimEnd().split('\n').slice(3, 6))).toEqual(cells(rows.slice(1)));
+    expect(await unroll([...args, '--steps', '4'])).toMatchObject({ code: 0 });
+  }, 60_000);
 
   it('refuses what is no config', async () => {
     expect(await unroll(['train', join(folder, 'none.json')])).toMatchObject({ code: 1, err: expect.stringContaining('there is no file') });

@@ -75,12 +75,20 @@ export function drawFamilies(mixture: readonly TaskShare[], seed: number, start:
   });
 }
 
-/** `count` problems of the held-out set, which no training problem is ever in. Problem i is a function of (seed, i) alone. */
+/**
+ * `count` problems of the held-out set, which no training problem is ever in, of the tasks whose levels reach that far. Problem i is a
+ * function of (seed, i) alone. Throws OptionError where no task's do.
+ */
 export function drawHeldOut(mixture: readonly TaskShare[], seed: number, count: number): Problem[] {
+  const shares = mixture.filter(({ task, levels }) => levels[1] >= tasks[task]!.heldOutFrom);
+  if (shares.length === 0) {
+    const need = mixture.map(({ task }) => `${task} ${tasks[task]!.heldOutFrom}`).join(', ');
+    throw new OptionError(`tasks: of such low levels every problem is trained on, and none is held out; raise one of them to ${need}`);
+  }
   return Array.from({ length: count }, (_, i) => {
     const random = new Random(seed, 'validation', i);
-    const { task, levels } = mixture[pick(mixture, random)]!;
-    const from = Math.min(Math.max(levels[0], tasks[task]!.heldOutFrom), levels[1]);
+    const { task, levels } = shares[pick(shares, random)]!;
+    const from = Math.max(levels[0], tasks[task]!.heldOutFrom);
     return problemFor(tasks[task]!, random, random.int(from, levels[1]), true);
   });
 }

@@ -4,6 +4,7 @@ import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
 import { checkMixture, type TaskShare } from './batch.js';
 import { type CurriculumConfig, checkCurriculum } from './curriculum.js';
 import { checkDepth, type DepthConfig } from './depth.js';
+import { checkHarder, type HarderConfig } from './harder.js';
 import { checkText, type TextConfig } from './rows.js';
 import { vocabularySize } from './text.js';
 
@@ -21,6 +22,8 @@ export interface TrainingConfig {
   readonly text?: TextConfig;
   /** Levels that enter one by one; all from the start when absent. */
   readonly curriculum?: CurriculumConfig;
+  /** What the trained model is tested on beyond what it was trained on: more steps, more recurrences. */
+  readonly harder?: HarderConfig;
   /** Scale of the random initial state, 0 for zeros; 1, as the paper trains, when absent. */
   readonly stateScale?: number;
   /** A step has microBatch * accumulate families of problems that begin alike, or rows of text. */
@@ -51,6 +54,7 @@ const fields = [
   'tasks',
   'text',
   'curriculum',
+  'harder',
   'stateScale',
   'microBatch',
   'accumulate',
@@ -95,7 +99,7 @@ export function parseTrainingConfig(json: unknown): TrainingConfig {
 }
 
 /** What is trained on, and whether the model has its vocabulary. */
-function checkData({ model: shape, tasks, text, curriculum }: TrainingConfig): void {
+function checkData({ model: shape, tasks, text, curriculum, harder }: TrainingConfig): void {
   const model = parseRecurrentConfig(shape);
   if (!Array.isArray(tasks)) throw new OptionError('training config: tasks must be a list');
   if (text === undefined) checkMixture(tasks);
@@ -103,9 +107,10 @@ function checkData({ model: shape, tasks, text, curriculum }: TrainingConfig): v
   const [what, tokens] = text === undefined ? ['the tasks are', vocabularySize] : ['the text is', text.vocabulary];
   if (model.vocabularySize !== tokens)
     throw new OptionError(`training config: ${what} written in ${tokens} tokens; model.vocab_size is ${model.vocabularySize}`);
-  if (text !== undefined && (tasks.length > 0 || curriculum !== undefined))
-    throw new OptionError('training config: a run is on text or on tasks; leave out tasks and curriculum, or text');
+  if (text !== undefined && (tasks.length > 0 || curriculum !== undefined || harder !== undefined))
+    throw new OptionError('training config: a run is on text or on tasks; leave out tasks, curriculum and harder, or text');
   if (curriculum !== undefined) checkCurriculum(curriculum, tasks);
+  if (harder !== undefined) checkHarder(harder, tasks);
 }
 
 /** Norms, biases and the embedding are not decayed. */

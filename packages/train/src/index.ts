@@ -20,6 +20,7 @@ export {
   weightScale,
 } from './curriculum.js';
 export { checkDepth, type DepthConfig, depthAt, depthKinds } from './depth.js';
+export { checkHarder, type HarderConfig, type HarderResult, testHarder } from './harder.js';
 export { type DepthLoss, lossByDepth, measureStates, type StateMetrics, solvedByDepth, stateMetrics } from './metrics.js';
 export { type Purpose, Random } from './random.js';
 export { documentEnd, type TextConfig, TextRows } from './rows.js';

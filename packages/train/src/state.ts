@@ -37,15 +37,16 @@ export async function saveTraining(sink: ByteSink, trainer: Trainer): Promise<vo
   });
 }
 
-// Steps, and with them the end of a schedule, may be moved while a run goes on; anything else would make it another run.
-const movable = ['steps', 'schedule'];
+// Steps, and with them the end of a schedule, may be moved while a run goes on, and so may what is only measured; anything else would make
+// it another run.
+const movable = ['steps', 'schedule', 'harder'];
 
 function differences(saved: Readonly<Record<string, unknown>>, now: Readonly<Record<string, unknown>>): string[] {
   const names = new Set([...Object.keys(saved), ...Object.keys(now)]);
   return [...names].filter((name) => !movable.includes(name) && JSON.stringify(saved[name]) !== JSON.stringify(now[name]));
 }
 
-/** Puts a saved run into a trainer of the same config; steps and schedule alone may differ. Throws ResumeError. */
+/** Puts a saved run into a trainer of the same config; steps, schedule and harder alone may differ. Throws ResumeError. */
 export async function resumeTraining(file: SafetensorsFile, trainer: Trainer): Promise<void> {
   const { metadata } = file;
   const field = (name: string) => metadata.get(name);

@@ -154,6 +154,14 @@ describe('the tasks', () => {
     }
   });
 
+  it('are held out of the tasks alone whose levels have such problems', () => {
+    const mixture = ['parity', 'chain'].map((task) => ({ task, weight: 1, levels: [1, 5] as const }));
+    const held = drawHeldOut(mixture, 1, 50);
+    expect(held.every(({ prompt }) => prompt.startsWith('&'))).toBe(true);
+    expect([...new Set(held.map(({ level }) => level))].sort()).toEqual([4, 5]);
+    expect(() => drawHeldOut(mixture.slice(0, 1), 1, 1)).toThrow('none is held out; raise one of them to parity 6');
+  });
+
   it('hold out both ways to write a sum', () => {
     const key = (a: number, b: number) => many('addition', 2, 3000).find(({ prompt }) => prompt === `${a}+${b}=`)?.key;
     const pairs = many('addition', 2, 3000).map(({ prompt }) => prompt.slice(0, -1).split('+').map(Number) as [number, number]);
@@ -247,6 +255,22 @@ describe('batches', () => {
     expect(Object.keys(model.vocab).length + added_tokens.length).toBe(vocabularySize);
     for (const [character, id] of Object.entries(model.vocab)) expect(encodeText(character === 'Ċ' ? '\n' : character)).toEqual([id]);
   });
+});
+
+it('harder problems must be harder', () => {
+  const shares = [{ task: 'parity', weight: 1, levels: [1, 12] as const }];
+  const check = (harder: object) => () =>
+    parseTrainingConfig({ ...minimal, tasks: shares, harder: { levels: { parity: [13, 14] }, depths: [2, 4], ...harder } });
+  expect(check({})).not.toThrow();
+  expect(check({ levels: { parity: [12, 14] } })).toThrow('must be from 13, above those trained on, to 40; got 12 to 14');
+  expect(check({ levels: { parity: [13, 41] } })).toThrow('got 13 to 41');
+  expect(check({ levels: { parity: 13 } })).toThrow('got NaN to NaN');
+  expect(check({ levels: { chain: [5, 6] } })).toThrow('chain is not one of the tasks');
+  expect(check({ levels: {} })).toThrow('one task at least');
+  expect(check({ depths: [4, 2] })).toThrow('that rise; got 4,2');
+  expect(check({ depths: [] })).toThrow('that rise');
+  expect(check({ problems: 0 })).toThrow('problems must be');
+  expect(check({ length: 3 })).toThrow('unknown option "length"');
 });
 
 describe('rows of text', () => {

@@ -4,13 +4,25 @@ import { join } from 'node:path';
 import { openSafetensors, toFloat32, writeSafetensors } from '@unroll/checkpoint';
 import { fileSink, fileSource } from '@unroll/checkpoint/node';
 import { forEachTensor, type Tensor } from '@unroll/tensor';
-import { lossByDepth, measureStates, parseTrainingConfig, resumeTraining, saveTraining, Trainer, type TrainingConfig } from '@unroll/train';
+import {
+  type HarderConfig,
+  type HarderResult,
+  lossByDepth,
+  measureStates,
+  parseTrainingConfig,
+  resumeTraining,
+  saveTraining,
+  Trainer,
+  type TrainingConfig,
+  testHarder,
+} from '@unroll/train';
 import { type Flags, readNumber, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
 import { CommandError, EXIT } from '../errors.js';
 import type { Io } from '../io.js';
 import { openCpu } from '../model/device.js';
 import { createProgress } from '../progress.js';
+import { percent, type Style, styleFor, table } from '../style.js';
 import { type Corpus, corpusOf } from '../train/corpus.js';
 import { type LogLine, reportOf } from '../train/report.js';
 
@@ -52,6 +64,7 @@ export const command: Command = {
   },
   notes: [
     `OUT/${STATE_FILE} is all that a run goes on from; OUT/${LOG_FILE} has one JSON object a step; OUT/model is a checkpoint that the other commands take; OUT/${REPORT_FILE} has the plots.`,
+    'With "harder" in the config, the end of the run prints how problems of higher levels than any trained on are answered, by depth.',
     'A run that is killed and started again has, on the same machine, the same weights bit for bit as one that ran through.',
   ],
   examples: ['unroll train recipe.json --out runs/first', 'unroll eval problems.jsonl --model runs/first/model --depths 1,4,16'],
@@ -128,6 +141,22 @@ async function beginFrom(folder: string, trainer: Trainer): Promise<void> {
   }
 }
 
+/** The model as it is exported, on problems of higher levels than it was trained on. */
+async function harderOf(trainer: Trainer, config: HarderConfig, io: Io): Promise<readonly HarderResult[]> {
+  let results: readonly HarderResult[] = [];
+  const test = async () => {
+    results = await testHarder(trainer.model, config, () => io.breathe());
+  };
+  await (trainer.ema === undefined ? test() : trainer.ema.swapped(test));
+  return results;
+}
+
+const harderTable = (results: readonly HarderResult[], depths: readonly number[], style: Style): string =>
+  table([
+    ['harder than trained', 'problems', ...depths.map((depth) => `depth ${depth}`)].map(style.bold),
+    ...results.map(({ task, level, problems, solved }) => [`${task} ${level}`, String(problems), ...solved.map(percent)]),
+  ]);
+
 async function resume(path: string, trainer: Trainer): Promise<boolean> {
   if (!existsSync(path)) return false;
   const file = await openSafetensors(await fileSource(path));
@@ -184,6 +213,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
     const validation = trainer.validation(evalProblems);
     const { mean } = config.depth;
     const depths = [...new Set([1, 2, 4, 8, 16, 32].filter((depth) => depth <= 2 * mean))];
+    let harder: readonly HarderResult[] = [];
     let saved = performance.now();
     while (trainer.step < last && !stopped) {
       const begun = performance.now();
@@ -194,6 +224,10 @@ async function run(flags: Flags, io: Io): Promise<number> {
         const losses = await lossByDepth(trainer.model, validation, depths, () => io.breathe());
         line.validation = Object.fromEntries(losses.map(({ depth, loss }) => [depth, loss]));
         line.states = await measureStates(trainer.model, validation, Math.ceil(mean));
+      }
+      if (config.harder !== undefined && result.step === last) {
+        harder = await harderOf(trainer, config.harder, io);
+        line.harder = harder;
       }
       await appendFile(log, `${JSON.stringify(line)}\n`);
       progress.update(result.step / last, `step ${result.step}, loss ${result.loss.toFixed(3)}, ${String(line.tokensPerSecond)} tokens/s`);
@@ -206,6 +240,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
     progress.done();
     await save(trainer);
     io.stdout.write(`${stopped ? 'stopped' : 'done'} after step ${trainer.step}; the model is in ${join(out, 'model')}\n`);
+    if (harder.length > 0) io.stdout.write(`\n${harderTable(harder, config.harder!.depths, styleFor(io))}`);
     return stopped ? EXIT.interrupted : EXIT.ok;
   } finally {
     release();
