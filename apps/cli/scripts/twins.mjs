@@ -5,32 +5,16 @@
 //   node apps/cli/scripts/twins.mjs packages/train/recipes/scratch.json --out runs/twins [--steps N] [--threads N] [--problems FILE] [--depths 1,8,16]
 //
 // A run that was killed goes on where it was: the folders are those of `unroll train`.
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { aligned, program, readRecipe, shortened, trained } from './lib/runs.mjs';
 
-/** @typedef {Record<string, any>} Recipe */
-/** @typedef {(argv: string[]) => Promise<string>} Unroll runs the program and gives what it wrote to standard output; rejects where it fails */
+/** @typedef {import('./lib/runs.mjs').Recipe} Recipe */
+/** @typedef {import('./lib/runs.mjs').Unroll} Unroll */
 
 const SHARE = 0.25;
-const HERE = fileURLToPath(new URL('.', import.meta.url));
-const PROBLEMS = join(HERE, '../../../packages/pretrained/models/reckoner/problems.jsonl');
-
-/**
- * The recipe over fewer steps: its schedule shrinks with it. Solved tasks do not rest, which a plan could not say.
- *
- * @param {Recipe} recipe @param {number} steps @returns {Recipe}
- */
-export function shortened(recipe, steps) {
-  const scaled = (/** @type {number} */ value) => Math.max(1, Math.round((value * steps) / recipe.steps));
-  const schedule = { ...recipe.schedule };
-  for (const field of ['warmup', 'total', 'decay']) if (field in schedule) schedule[field] = scaled(schedule[field]);
-  if (recipe.curriculum === undefined) return { ...recipe, steps, schedule };
-  const { rest: _, ...curriculum } = recipe.curriculum;
-  return { ...recipe, steps, schedule, curriculum };
-}
+const PROBLEMS = fileURLToPath(new URL('../../../packages/pretrained/models/reckoner/problems.jsonl', import.meta.url));
 
 /**
  * The levels that a run has logged, as a curriculum's plan: only where they change.
@@ -80,14 +64,7 @@ export function cellsOf(text) {
  * @returns {Promise<string>} the comparison, as text
  */
 export async function compareTwins(recipe, { out, steps, problems, depths, more, unroll }) {
-  mkdirSync(out, { recursive: true });
-  const train = async (/** @type {string} */ name, /** @type {Recipe} */ config) => {
-    const [file, folder] = [join(out, `${name}.json`), join(out, name)];
-    writeFileSync(file, `${JSON.stringify(config, null, 1)}\n`);
-    await unroll(['train', file, '--out', folder, '--eval-every', String(steps), ...more]);
-    const lines = readFileSync(join(folder, 'log.jsonl'), 'utf8').trimEnd().split('\n');
-    return lines.map((line) => JSON.parse(line));
-  };
+  const train = (/** @type {string} */ name, /** @type {Recipe} */ config) => trained(config, { out, name, more, unroll });
   const short = shortened(recipe, steps);
   const log = await train('recurrent', short);
   const { fixed, deep } = twinsOf(short, recipe.curriculum && planOf(log));
@@ -102,21 +79,7 @@ export async function compareTwins(recipe, { out, steps, problems, depths, more,
     ['', 'problems', ...depths.map((depth) => `depth ${depth}`), 'fixed-depth twin', 'compute-matched twin'],
     ...[...recurrent].map(([task, cells]) => [task, ...cells, one.get(task)?.[1] ?? '', many.get(task)?.[1] ?? '']),
   ];
-  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0))) ?? [];
-  const table = rows.map((row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '));
-  return [`${steps} steps, ${counts[0]} tokens each`, '', ...table, ''].join('\n');
-}
-
-/** @type {Unroll} */
-function program(argv) {
-  const child = spawn(process.execPath, [join(HERE, '../dist/main.js'), ...argv], { stdio: ['ignore', 'pipe', 'inherit'] });
-  let text = '';
-  child.stdout.on('data', (part) => {
-    text += part;
-  });
-  return new Promise((resolve, reject) => {
-    child.on('close', (code) => (code === 0 ? resolve(text) : reject(new Error(`unroll ${argv[0]} ended with ${code}`))));
-  });
+  return [`${steps} steps, ${counts[0]} tokens each`, '', ...aligned(rows), ''].join('\n');
 }
 
 async function main() {
@@ -130,9 +93,7 @@ async function main() {
       depths: { type: 'string', default: '1,8,16' },
     },
   });
-  const [file] = positionals;
-  if (file === undefined || !existsSync(file)) throw new Error('twins: name the recipe, such as packages/train/recipes/scratch.json');
-  const recipe = JSON.parse(readFileSync(file, 'utf8'));
+  const recipe = readRecipe(positionals[0]);
   const { out, problems, depths, threads } = values;
   console.log(
     await compareTwins(recipe, {

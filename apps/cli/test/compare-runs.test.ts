@@ -2,7 +2,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseTrainingConfig } from '@unroll/train';
 import { expect, it } from 'vitest';
-import { compareTwins, planOf, shortened, twinsOf } from '../scripts/twins.mjs';
+import { shortened } from '../scripts/lib/runs.mjs';
+import { compareSeeds, comparison, endOf } from '../scripts/seeds.mjs';
+import { compareTwins, planOf, twinsOf } from '../scripts/twins.mjs';
 import { temporaryFolder, unroll } from './support.js';
 
 const recipe = {
@@ -51,20 +53,56 @@ it('derives the twins of a recipe: the same problems, one pass, the same or as m
   expect(deep.model).toMatchObject({ n_layers_in_recurrent_block: 6, n_layers: 8 });
 });
 
+const run = async (argv: string[]) => {
+  const { code, out, err } = await unroll(argv);
+  if (code !== 0) throw new Error(err);
+  return out;
+};
+
 it('trains all three on the same tokens and prints how each answers', async () => {
   const folder = temporaryFolder();
   const problems = join(folder, 'problems.jsonl');
   const lines = ['#01=', '#11=', '&12='].map((prompt) => ({ prompt, answer: '1', task: prompt[0] === '#' ? 'parity' : 'chain' }));
   writeFileSync(problems, lines.map((line) => JSON.stringify(line)).join('\n'));
-  const run = async (argv: string[]) => {
-    const { code, out, err } = await unroll(argv);
-    if (code !== 0) throw new Error(err);
-    return out;
-  };
   const options = { out: join(folder, 'twins'), steps: 12, problems, depths: ['1', '4'], more: ['--eval-problems', '4'], unroll: run };
   const text = await compareTwins(recipe, options);
   const rows = text.trimEnd().split('\n').slice(2);
   expect(text).toMatch(/^12 steps, \d+ tokens each\n\n/);
   expect(rows.map((row) => row.split(/ {2,}/)[0])).toEqual(['', 'parity', 'chain', 'all']);
   for (const row of rows.slice(1)) expect(row.match(/\d+\.\d %/g)).toHaveLength(4);
+}, 60_000);
+
+it('tells chance from a difference', () => {
+  const log = (level: number, phase: number) =>
+    Array.from({ length: 160 }, (_, i) => ({
+      loss: level + 0.1 * Math.sin(1.7 * (i + phase)),
+      tasks: { parity: level },
+      levels: { parity: 3 },
+    }));
+  const { mean, error } = endOf(log(2, 0).map(({ loss }) => loss));
+  expect(Math.abs(mean - 2)).toBeLessThan(0.03);
+  expect(error).toBeGreaterThan(0);
+  expect(error).toBeLessThan(0.05);
+  const same = comparison(new Map([1, 2].map((seed) => [seed, log(2, 5 * seed)])));
+  expect(same.within).toBe(true);
+  expect(same.text).toMatch(/seeds 1 and 2: 0\.0\d\d apart, [\d.]+ standard errors: within noise/);
+  const other = comparison(new Map([1, 2].map((seed) => [seed, log(1.5 + seed / 2, 5 * seed)])));
+  expect(other.within).toBe(false);
+  expect(other.text).toContain('NOT within noise');
+});
+
+it('trains a recipe with each seed and prints the losses', async () => {
+  const { text } = await compareSeeds(recipe, {
+    out: join(temporaryFolder(), 'seeds'),
+    seeds: [5, 6],
+    steps: 16,
+    more: ['--eval-problems', '4'],
+    unroll: run,
+  });
+  const rows = text
+    .split('\n')
+    .slice(2, 5)
+    .map((row) => row.split(/ {2,}/));
+  expect(rows.map(([seed]) => seed)).toEqual(['seed', '5', '6']);
+  expect(rows[1]![1]).not.toBe(rows[2]![1]);
 }, 60_000);
