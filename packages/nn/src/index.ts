@@ -20,11 +20,13 @@ export {
   type AttendOptions,
   chains,
   type KeyView,
+  type Loops,
   leftPaddedPositions,
   Pass,
   packedPass,
   packedPositions,
   type RecordedOwner,
+  type RecordedPart,
   type RecordedRuns,
   uncachedPass,
 } from './pass.js';

@@ -75,7 +75,7 @@ export class KVCache {
   #capacity = 0;
   #keys: Tensor | null = null;
   #values: Tensor | null = null;
-  #decoding: Decoding | undefined;
+  readonly #decoding: Decoding;
   #disposed = false;
 
   constructor(options: KVCacheOptions) {
@@ -101,6 +101,17 @@ export class KVCache {
     this.#rowShape = [kvHeads, headDim];
     this.#every = Array.from({ length: batch }, (_, b) => b);
     this.#tables = this.#every.map(() => new KeyTable(layers));
+    this.#decoding = new Decoding({
+      device,
+      policy,
+      layers,
+      keys: this.#tables,
+      claim: (table, slot, position) => this.#claim(table, slot, position),
+      pool: () => {
+        this.#reserve(this.#rows);
+        return { k: this.#keys!, v: this.#values! };
+      },
+    });
   }
 
   /** Tokens of sequence b. */
@@ -127,34 +138,16 @@ export class KVCache {
     const T = positions.length / batch;
     const tables = sequences.map((b) => this.#table(b));
     const lengths = tables.map((table, i) => table.lengthWith(positions.subarray(i * T, (i + 1) * T), this.contextLength));
-    const decoding = T === 1 ? this.#decode(positions, sequences, tables) : undefined;
+    const runs = this.#decoding.lend(
+      positions,
+      sequences,
+      tables.map((table) => table.length),
+    );
     tables.forEach((table, i) => {
       table.length = lengths[i]!;
     });
     const store = (call: LayerCall, k: Tensor, v: Tensor, pass: Pass) => this.#store(call, k, v, pass, tables);
-    decoding?.begin(positions);
-    return new Pass(this.device, batch, positions, store, decoding && { runs: decoding });
-  }
-
-  /** The decoding that a pass over these tokens belongs to; undefined where they are not the next ones, or do not see what they write last. */
-  #decode(positions: Int32Array, sequences: readonly number[], tables: readonly KeyTable[]): Decoding | undefined {
-    const { lookup, compression } = this.policy;
-    if (lookup === 'always-last' && compression.kind === 'modulo' && compression.calls > this.layers.core) return undefined;
-    const known = this.#decoding !== undefined && sequences.join() === this.#decoding.sequences.join() ? this.#decoding : undefined;
-    const ahead = tables.map((table, i) => positions[i]! - table.length);
-    if (known?.at(positions) === true && ahead.every((steps) => steps === -1)) return known;
-    if (ahead.some((steps) => steps !== 0)) return undefined;
-    if (known === undefined) {
-      this.#decoding?.dispose();
-      const claim = (table: KeyTable, slot: number, position: number) => this.#claim(table, slot, position);
-      const pool = () => {
-        this.#reserve(this.#rows);
-        return { k: this.#keys!, v: this.#values! };
-      };
-      const { device, policy, layers } = this;
-      this.#decoding = new Decoding({ device, policy, layers, claim, pool }, [...sequences], tables);
-    }
-    return this.#decoding;
+    return new Pass(this.device, batch, positions, store, runs && { runs });
   }
 
   /** Says that tokens of sequence b from a position on are decoded, not part of a prompt: the policy `last-only` keeps less of them. */
@@ -316,7 +309,7 @@ export class KVCache {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#decoding?.dispose();
+    this.#decoding.dispose();
     this.#keys?.dispose();
     this.#values?.dispose();
   }

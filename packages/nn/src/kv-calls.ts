@@ -1,68 +1,81 @@
 import { type Device, reshape, scatterRows, type Tensor, tidy } from '@unroll/tensor';
 
+/** What a layer call wrote for a sequence: the rows of some positions, both ascending by position. */
+export interface Written {
+  readonly call: number;
+  readonly sequence: number;
+  readonly positions: readonly number[];
+  readonly rows: readonly number[];
+  /** Deeper loops of these positions, which come later, change what the next positions read. */
+  readonly rereads: boolean;
+}
+
 /**
  * Rows (calls, B, S) i32 of some layer calls: which pool row each position has for a query of that call. Kept on the host and on the
- * device, where a new token changes one column.
+ * device, where new tokens change some columns.
  */
 export class CallTable {
   readonly rows: Tensor<'i32'>;
-  /** (calls, B, 1): the rows that the newest tokens write, where they are asked for. */
-  readonly own: Tensor<'i32'> | undefined;
   readonly calls: number;
-  readonly #batch: number;
-  readonly #positions: number;
+  readonly batch: number;
+  readonly positions: number;
   readonly #host: Int32Array;
   /** For each call and sequence: positions below it are as they should be. */
   readonly #until: Int32Array;
   #changed: number[] = [];
-  readonly #ownRows: Int32Array;
   #whole = true;
 
-  /** `from` is a table of fewer calls or positions that this one takes the place of. */
+  /** `from` is a table of fewer calls, sequences or positions that this one takes the place of. */
   constructor(
     private readonly device: Device,
     { calls, batch, positions }: { readonly calls: number; readonly batch: number; readonly positions: number },
-    withOwn: boolean,
     from?: CallTable,
   ) {
     const n = calls * batch;
     this.calls = calls;
-    this.#batch = batch;
-    this.#positions = positions;
+    this.batch = batch;
+    this.positions = positions;
     this.#host = new Int32Array(n * positions).fill(-1);
     this.#until = new Int32Array(n);
-    this.#ownRows = new Int32Array(n).fill(-1);
-    for (let i = 0; from !== undefined && i < from.calls * batch; i++) {
-      this.#host.set(from.#host.subarray(i * from.#positions, (i + 1) * from.#positions), i * positions);
-      this.#until[i] = from.#until[i]!;
-      this.#ownRows[i] = from.#ownRows[i]!;
+    for (let call = 0; from !== undefined && call < from.calls; call++) {
+      for (let b = 0; b < from.batch; b++) {
+        const [i, old] = [call * batch + b, call * from.batch + b];
+        this.#host.set(from.#host.subarray(old * from.positions, (old + 1) * from.positions), i * positions);
+        this.#until[i] = from.#until[old]!;
+      }
     }
     this.rows = device.zeros([calls, batch, positions], { dtype: 'i32', memory: 'kv' });
-    this.own = withOwn ? device.zeros([calls, batch, 1], { dtype: 'i32', memory: 'kv' }) : undefined;
   }
 
   /** Forgets what is known of sequence b from a position on. */
   forget(b: number, position: number): void {
-    for (let i = b; i < this.#until.length; i += this.#batch) this.#until[i] = Math.min(this.#until[i]!, position);
+    for (let i = b; i < this.#until.length; i += this.batch) this.#until[i] = Math.min(this.#until[i]!, position);
   }
 
-  /** Notes that sequence b's newest token, at `position`, writes `row` in a call; `read` fills a row of the table from a position on. */
-  set(call: number, b: number, position: number, row: number, rereads: boolean, read: (out: Int32Array, from: number) => void): void {
-    const i = call * this.#batch + b;
-    const start = i * this.#positions;
-    this.#ownRows[i] = row;
-    const from = rereads ? Math.max(0, this.#until[i]! - 1) : this.#until[i]!;
-    if (from < position || rereads) {
-      const fresh = this.#host.slice(start, start + this.#positions);
+  /**
+   * Notes what a call wrote; `read` fills a row of the table from a position on. Gives whether the call's queries read at their own
+   * positions the rows that they wrote.
+   */
+  set({ call, sequence, positions, rows, rereads }: Written, read: (out: Int32Array, from: number) => void): boolean {
+    const i = call * this.batch + sequence;
+    const start = i * this.positions;
+    const [first, last] = [positions[0]!, positions[positions.length - 1]!];
+    const until = this.#until[i]!;
+    const gapless = last - first === positions.length - 1 || last < until;
+    if (!rereads && until >= first && gapless) {
+      for (let j = 0; j < rows.length; j++) this.#put(start + positions[j]!, rows[j]!);
+    } else {
+      const fresh = this.#host.slice(start, start + this.positions);
+      const from = Math.min(until, first);
       read(fresh, from);
-      for (let p = from; p <= position; p++) this.#put(start + p, fresh[p]!);
-    } else this.#put(start + position, row);
-    this.#until[i] = position + 1;
+      for (let p = from; p <= last; p++) this.#put(start + p, fresh[p]!);
+    }
+    this.#until[i] = rereads ? first : Math.max(until, last + 1);
+    return rows.every((row, j) => this.#host[start + positions[j]!] === row);
   }
 
   /** Brings the device's copy up to date. */
   flush(): void {
-    if (this.own !== undefined) this.device.write(this.own, this.#ownRows);
     if (this.#whole || this.#changed.length * 8 > this.#host.length) this.device.write(this.rows, this.#host);
     else if (this.#changed.length > 0) {
       tidy(this.device, () => {
@@ -77,7 +90,6 @@ export class CallTable {
 
   dispose(): void {
     this.rows.dispose();
-    this.own?.dispose();
   }
 
   #put(at: number, row: number): void {

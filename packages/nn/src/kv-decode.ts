@@ -1,25 +1,17 @@
-import {
-  assign,
-  copy,
-  type Device,
-  decodeAttention,
-  type Program,
-  reshape,
-  scatterRows,
-  slice,
-  type Tensor,
-  UnrollError,
-} from '@unroll/tensor';
+import { assign, copy, type Device, gatherRows, reshape, type Tensor, tidy } from '@unroll/tensor';
 import { CallTable } from './kv-calls.js';
 import { type KVPolicy, type LayerCall, type LayerCounts, slotOf } from './kv-policy.js';
+import { forgetRecordings, type Recording, Shape } from './kv-shape.js';
 import type { KeyTable } from './kv-table.js';
-import { type KeyView, Pass, type RecordedOwner, type RecordedRuns } from './pass.js';
+import type { Loops, Pass, RecordedOwner, RecordedPart, RecordedRuns } from './pass.js';
 
 /** What a cache lends to its decoding. */
 export interface CacheAccess {
   readonly device: Device;
   readonly policy: KVPolicy;
   readonly layers: LayerCounts;
+  /** The tables of all sequences. */
+  readonly keys: readonly KeyTable[];
   /** The pool's row that a position writes in a slot. */
   claim(table: KeyTable, slot: number, position: number): number;
   /** The pool (R, Hk, D), with room for all rows claimed; other tensors than before when it grew. */
@@ -28,218 +20,302 @@ export interface CacheAccess {
 
 /** The least number of positions that tables have room for: their rows then begin where any adapter may bind. */
 const leastPositions = 64;
+/** Passes of more rows compute for so long that recording them would save little, and hold much memory. */
+const mostRows = 64;
+/** Shapes of passes whose programs are kept. */
+const mostShapes = 8;
+/** Where several tokens run at once, a shape may never come again: recording pays from so many repetitions on. */
+const fewRepetitions = 3;
 
-/** What programs read besides the pool. Made when the first one is recorded. */
+/** What programs read besides the pool, of all sequences up to some place. */
 interface Tables {
-  readonly capacity: number;
   /** Prelude, then coda. */
   readonly fixed: CallTable;
   readonly core: CallTable;
-  /** What the core's program reads: the rows of one loop, (layers, B, S), and those that it writes, (layers, B, 1). */
-  readonly loopRows: Tensor<'i32'>;
-  readonly loopOwn: Tensor<'i32'> | undefined;
-  /** (B, 1) */
-  readonly positions: Tensor<'i32'>;
-  readonly visible: Tensor<'i32'>;
 }
 
-/** A part of a model, recorded, with the tensors that it reads. */
-interface Recording {
-  readonly inputs: readonly Tensor[];
-  readonly program: Program<Tensor>;
+/** Positions of a pass in one of its sequences. */
+interface Span {
+  readonly sequence: number;
+  readonly positions: readonly number[];
+  /** Their places among the pass's T. */
+  readonly places: readonly number[];
 }
 
 /**
- * Decoding of a cache: passes of one new token for each of some sequences. Where keys go and which are read lies in tables on the device,
- * so that a model's parts are recorded once, as programs, and replayed for every loop and token. An owner: `dispose()` gives the memory back.
+ * Passes of a cache over a few new tokens of some of its sequences. Where keys go and which are read lies in tables on the device, so that
+ * a model's parts are recorded once for a number of sequences and tokens, as programs, and replayed for every loop and every pass. An
+ * owner: `dispose()` gives the memory back.
  */
-export class Decoding implements RecordedRuns {
-  readonly #keys: readonly KeyTable[];
-  #token: Int32Array;
-  /** Whether the device knows the token's positions. */
-  #told = false;
+export class Decoding {
   #tables: Tables | undefined;
   #owner: RecordedOwner | undefined;
   #pool: { readonly k: Tensor; readonly v: Tensor } | undefined;
-  readonly #recordings = new Map<string, Recording>();
+  /** The oldest use first. */
+  readonly #shapes = new Map<string, Shape>();
+  /** How often shapes of several tokens were asked for a part that is not recorded. */
+  readonly #asked = new Map<string, number>();
+  /** Of each sequence, the positions of its last pass and its length behind it. */
+  readonly #last = new Map<number, { readonly first: number; readonly last: number; readonly length: number }>();
 
-  constructor(
-    private readonly cache: CacheAccess,
-    readonly sequences: readonly number[],
-    keys: readonly KeyTable[],
-  ) {
-    this.#keys = keys;
-    this.#token = new Int32Array(sequences.length).fill(-1);
+  constructor(private readonly cache: CacheAccess) {}
+
+  /** Bytes of the tables, and of what programs are handed. */
+  get bytes(): number {
+    const tables = this.#tables === undefined ? [] : [this.#tables.fixed.rows, this.#tables.core.rows];
+    const shapes = [...this.#shapes.values()].reduce((sum, shape) => sum + shape.bytes, 0);
+    return shapes + tables.reduce((sum, { size }) => sum + 4 * size, 0);
   }
 
-  /** Whether these are the positions of the token that is being decoded. */
-  at(positions: Int32Array): boolean {
-    return positions.every((position, b) => position === this.#token[b]);
-  }
-
-  /** Goes on to the next token of each sequence. */
-  begin(positions: Int32Array): void {
-    if (this.at(positions)) return;
-    this.#token = positions.slice();
-    this.#told = false;
-  }
-
-  run(owner: RecordedOwner, part: 'prelude' | 'coda', inputs: readonly Tensor[], f: (pass: Pass, ...inputs: Tensor[]) => Tensor): Tensor {
-    const { fixed } = this.#prepare(owner, 0);
-    const { prelude, coda } = this.cache.layers;
-    const first = part === 'prelude' ? 0 : prelude;
-    for (let layer = 0; layer < (part === 'prelude' ? prelude : coda); layer++) this.#claim(first + layer, { part, loop: 0, layer });
-    const recording = this.#recording(part, inputs, f);
-    fixed.flush();
-    recording.inputs.forEach((input, i) => {
-      assign(input, inputs[i]!);
+  /**
+   * What runs a pass over these positions recorded; undefined for passes of many rows. To be told of every pass of the cache, with the
+   * lengths that its sequences had before.
+   */
+  lend(positions: Int32Array, sequences: readonly number[], lengths: readonly number[]): RecordedRuns | undefined {
+    const T = positions.length / sequences.length;
+    const spans = sequences.map((sequence, b): Span => {
+      const own = [...positions.subarray(b * T, (b + 1) * T)];
+      const places = own.flatMap((position, t) => (position < 0 ? [] : [t]));
+      return { sequence, positions: places.map((t) => own[t]!), places };
     });
-    recording.program.replay();
-    return copy(recording.program.outputs);
-  }
-
-  loop(
-    owner: RecordedOwner,
-    loops: { readonly from: number; readonly to: number },
-    e: Tensor,
-    state: Tensor,
-    f: (pass: Pass, e: Tensor, state: Tensor) => Tensor,
-  ): Tensor {
-    const { core: layers } = this.cache.layers;
-    const { core, loopRows, loopOwn } = this.#prepare(owner, loops.to * layers);
-    for (let loop = loops.from; loop < loops.to; loop++) {
-      for (let layer = 0; layer < layers; layer++) this.#claim(loop * layers + layer, { part: 'core', loop, layer });
+    for (const [b, { sequence, positions }] of spans.entries()) {
+      if (positions.length === 0) continue;
+      const [first, last] = [positions[0]!, positions[positions.length - 1]!];
+      const before = this.#last.get(sequence);
+      const goesOn = before !== undefined && before.length === lengths[b] && first >= before.first && last <= before.last;
+      if (goesOn) continue;
+      // Run again after others have read them, they may get deeper loops than those have seen.
+      if (first < lengths[b]!) this.#forget(sequence, first);
+      this.#last.set(sequence, { first, last, length: Math.max(lengths[b]!, last + 1) });
     }
-    const { inputs, program } = this.#recording('core', [e, state], (pass, e, state) => {
-      assign(state!, f(pass, e!, state!));
-      return state!;
-    });
-    core.flush();
-    const [intoE, intoState] = inputs as [Tensor, Tensor];
-    assign(intoE, e);
-    assign(intoState, state);
-    const values = [{ into: loopRows, rows: core.rows, first: loops.from }];
-    if (loopOwn !== undefined) values.push({ into: loopOwn, rows: core.own!, first: loops.from });
-    program.replay(loops.to - loops.from, values);
-    return copy(intoState);
+    if (T === 0 || (T > 1 && positions.length > mostRows)) return undefined;
+    return {
+      run: (owner, part, inputs, f) => this.#run(owner, positions, spans, part, inputs, f),
+      loop: (owner, loops, e, state, f) => this.#loop(owner, positions, spans, loops, e, state, f),
+    };
   }
 
   dispose(): void {
     this.#forgetPrograms();
-    const tables = this.#tables;
+    this.#tables?.fixed.dispose();
+    this.#tables?.core.dispose();
     this.#tables = undefined;
-    if (tables === undefined) return;
-    for (const owner of [tables.fixed, tables.core, tables.loopRows, tables.loopOwn, tables.positions, tables.visible]) owner?.dispose();
   }
 
-  /** Tables with room for the token and for so many layer calls of the core, and the token's positions in them. */
-  #prepare(owner: RecordedOwner, calls: number): Tables {
+  #run(
+    owner: RecordedOwner,
+    positions: Int32Array,
+    spans: readonly Span[],
+    name: RecordedPart,
+    inputs: readonly Tensor[],
+    f: (pass: Pass, ...inputs: Tensor[]) => Tensor,
+  ): Tensor | undefined {
+    const part: LayerCall['part'] = name === 'prelude' ? 'prelude' : 'coda';
+    if (!this.#pays(positions, spans, name, 1)) return undefined;
+    const tables = this.#prepare(owner, spans, 0);
+    const shape = this.#shape(positions, spans);
+    const { prelude, coda } = this.cache.layers;
+    const first = part === 'prelude' ? 0 : prelude;
+    const calls = Array.from({ length: part === 'prelude' ? prelude : coda }, (_, layer) =>
+      spans.map(() => ({ call: { part, loop: 0, layer }, number: first + layer })),
+    );
+    const attended = this.#claim(shape, spans, tables.fixed, calls, (call, places) => shape.own('fixed', first + call, places));
+    const { inputs: into, program } = this.#recording(shape, `${name}${attended}`, inputs, attended === 'attends', f);
+    tables.fixed.flush();
+    if (!shape.direct) this.#gather(tables.fixed, shape.fixedRows, spans, () => 0);
+    shape.flush('fixed');
+    into.forEach((input, i) => {
+      assign(input, inputs[i]!);
+    });
+    program.replay();
+    return copy(program.outputs);
+  }
+
+  #loop(
+    owner: RecordedOwner,
+    positions: Int32Array,
+    spans: readonly Span[],
+    loops: Loops,
+    e: Tensor,
+    state: Tensor,
+    f: (pass: Pass, e: Tensor, state: Tensor) => Tensor,
+  ): Tensor | undefined {
+    const mixed = 'from' in loops ? undefined : loops;
+    const times = 'from' in loops ? loops.to - loops.from : 1;
+    const from = spans.map((_, b) => ('from' in loops ? loops.from : loops[b]!));
+    if (!this.#pays(positions, spans, 'core', times)) return undefined;
+    const { core: layers } = this.cache.layers;
+    const tables = this.#prepare(owner, spans, (Math.max(...from) + times) * layers);
+    const shape = this.#shape(positions, spans);
+    const calls = Array.from({ length: times * layers }, (_, i) => {
+      const [turn, layer] = [Math.floor(i / layers), i % layers];
+      return from.map((first) => ({ call: { part: 'core' as const, loop: first + turn, layer }, number: (first + turn) * layers + layer }));
+    });
+    const attended = this.#claim(shape, spans, tables.core, calls, (call, places) => shape.own('loops', call, places));
+    const { inputs, program } = this.#recording(shape, `core${attended}`, [e, state], attended === 'attends', (pass, e, state) => {
+      assign(state!, f(pass, e!, state!));
+      return state!;
+    });
+    tables.core.flush();
+    shape.flush('loops');
+    const [intoE, intoState] = inputs as [Tensor, Tensor];
+    assign(intoE, e);
+    assign(intoState, state);
+    const own = attended === 'attends' ? [] : [{ into: shape.loopOwn, rows: shape.loopsOwn }];
+    if (shape.direct && mixed === undefined) {
+      program.replay(times, [{ into: shape.loopRows, rows: tables.core.rows, first: from[0]! }, ...own]);
+    } else {
+      for (let turn = 0; turn < times; turn++) {
+        this.#gather(tables.core, shape.loopRows, spans, (b) => (from[b]! + turn) * layers);
+        program.replay(
+          1,
+          own.map((one) => ({ ...one, first: turn })),
+        );
+      }
+    }
+    return copy(intoState);
+  }
+
+  /** Whether a part is recorded, or worth it. */
+  #pays(positions: Int32Array, spans: readonly Span[], part: string, times: number): boolean {
+    const T = positions.length / spans.length;
+    if (T === 1 || times >= fewRepetitions) return true;
+    const key = `${spans.length} ${T} ${part}`;
+    const asked = this.#asked.get(key) ?? 0;
+    if (this.#asked.size > 1024) this.#asked.clear();
+    this.#asked.set(key, asked + 1);
+    return asked > 0;
+  }
+
+  /** Tables with room for the tokens and for so many layer calls of the core. */
+  #prepare(owner: RecordedOwner, spans: readonly Span[], calls: number): Tables {
     const { device, layers } = this.cache;
-    const B = this.sequences.length;
     if (owner !== this.#owner) this.#forgetPrograms();
     this.#owner = owner;
     const old = this.#tables;
-    const need = Math.max(...this.#token) + 1;
-    let capacity = old?.capacity ?? leastPositions;
-    while (capacity < need) capacity *= 2;
-    const wider = capacity !== old?.capacity || (!owner.attends && old.loopOwn === undefined);
-    if (old === undefined || wider || calls > old.core.calls) {
-      const ints = (...shape: number[]) => device.zeros(shape, { dtype: 'i32', memory: 'kv' });
-      const table = (count: number, from?: CallTable) =>
-        new CallTable(device, { calls: count, batch: B, positions: capacity }, !owner.attends, from);
-      if (wider) this.#forgetPrograms();
+    let positions = old?.core.positions ?? leastPositions;
+    const need = Math.max(0, ...spans.flatMap(({ positions }) => positions)) + 1;
+    while (positions < need) positions *= 2;
+    const last = Math.max(...spans.map(({ sequence }) => sequence)) + 1;
+    let batch = old?.core.batch ?? 1;
+    while (batch < last) batch *= 2;
+    batch = Math.min(batch, this.cache.keys.length);
+    const wider = positions !== old?.core.positions || batch !== old.core.batch;
+    if (wider) this.#forgetPrograms();
+    if (wider || calls > old.core.calls) {
+      const table = (count: number, from: CallTable | undefined) => new CallTable(device, { calls: count, batch, positions }, from);
       this.#tables = {
-        capacity,
-        positions: old?.positions ?? ints(B, 1),
-        visible: old?.visible ?? ints(B, 1),
-        fixed: wider ? table(layers.prelude + layers.coda, old?.fixed) : old!.fixed,
+        fixed: wider ? table(layers.prelude + layers.coda, old?.fixed) : old.fixed,
         core: table(Math.max(calls, old?.core.calls ?? layers.core), old?.core),
-        loopRows: wider ? ints(layers.core, B, capacity) : old!.loopRows,
-        loopOwn: old?.loopOwn ?? (owner.attends ? undefined : ints(layers.core, B, 1)),
       };
-      for (const stale of [old?.core, ...(wider ? [old?.fixed, old?.loopRows] : [])]) stale?.dispose();
+      old?.core.dispose();
+      if (wider) old?.fixed.dispose();
     }
-    const tables = this.#tables!;
-    if (!this.#told) {
-      device.write(tables.positions, this.#token);
-      device.write(
-        tables.visible,
-        this.#token.map((position) => position + 1),
-      );
-      this.#told = true;
-    }
-    return tables;
+    return this.#tables!;
   }
 
-  /** Takes the pool's rows for a layer call of the newest tokens. */
-  #claim(number: number, call: LayerCall & { readonly loop: number }): void {
-    const { policy, layers } = this.cache;
+  /** What passes over as many tokens of as many sequences have in common, told of this pass. */
+  #shape(positions: Int32Array, spans: readonly Span[]): Shape {
     const { fixed, core } = this.#tables!;
-    const slot = slotOf(policy, layers, call);
-    const decodeSlot = slotOf(policy, layers, call, true);
-    const inCore = call.part === 'core';
-    this.#keys.forEach((table, b) => {
-      const touched = table.takeTouched();
-      fixed.forget(b, touched);
-      core.forget(b, touched);
-      const position = this.#token[b]!;
-      const row = this.cache.claim(table, position < table.decodeFrom ? slot : decodeSlot, position);
-      table.takeTouched();
-      // Other calls may have read the row that it had.
-      const moved = table.takeMoved();
-      fixed.forget(b, moved);
-      core.forget(b, moved);
-      const read = (out: Int32Array, from: number) => table.read(slot, policy.lookup, inCore, out, from);
-      // A token's deeper loops come after it was entered: `always-last` reads it again.
-      (inCore ? core : fixed).set(number, b, position, row, inCore && policy.lookup === 'always-last', read);
-    });
+    const [B, T] = [spans.length, positions.length / spans.length];
+    const direct = B === core.batch && spans.every(({ sequence }, b) => sequence === b);
+    const key = `${B} ${T} ${direct}`;
+    const known = this.#shapes.get(key);
+    this.#shapes.delete(key);
+    const shape =
+      known ?? new Shape(this.cache.device, { B, T, positions: core.positions, layers: this.cache.layers }, direct ? fixed : undefined);
+    this.#shapes.set(key, shape);
+    shape.tell(positions);
+    if (this.#shapes.size > mostShapes) {
+      const [oldest] = this.#shapes.keys();
+      this.#shapes.get(oldest!)!.dispose();
+      this.#shapes.delete(oldest!);
+    }
+    return shape;
   }
 
-  #recording(part: string, like: readonly Tensor[], f: (pass: Pass, ...inputs: Tensor[]) => Tensor): Recording {
+  /** Rows of the table's calls from `first(b)` on, for the spans' sequences, into (calls, B, S). */
+  #gather(
+    { rows, calls, batch, positions: S }: CallTable,
+    into: Tensor<'i32'>,
+    spans: readonly Span[],
+    first: (b: number) => number,
+  ): void {
     const { device } = this.cache;
-    const pool = this.cache.pool();
-    if (pool.k !== this.#pool?.k) this.#forgetPrograms();
-    this.#pool = pool;
-    const known = this.#recordings.get(part);
-    if (known !== undefined) return known;
-    const { positions, visible } = this.#tables!;
-    const pass = new Pass(device, this.sequences.length, this.#token, (call, k, v) => this.#store(call, k, v), {
-      positions,
-      visible,
-      attend: (call, qkv, options) => {
-        const [{ rows }, number] = this.#place(call);
-        return decodeAttention(qkv, { ...pool, keyRows: rows, visible }, { ...options, call: number });
-      },
+    tidy(device, () => {
+      const index = Array.from({ length: into.shape[0]! }, (_, layer) =>
+        spans.map(({ sequence }, b) => (first(b) + layer) * batch + sequence),
+      ).flat();
+      if (index.length === 0) return;
+      const taken = gatherRows(reshape(rows, [calls * batch, S]), device.tensor(index, undefined, { dtype: 'i32' }));
+      assign(into, reshape(taken, into.shape));
     });
-    const inputs = like.map(({ shape, dtype }) => device.zeros(shape, { dtype, memory: 'kv' }));
-    const recording = { inputs, program: device.record(() => f(pass, ...inputs)) };
-    this.#recordings.set(part, recording);
-    return recording;
   }
 
-  /** `attend` in single operations, for blocks that ask for their keys. */
-  #store(call: LayerCall, k: Tensor, v: Tensor): Omit<KeyView, 'visible'> {
-    const [{ rows, own }, number] = this.#place(call);
-    if (own === undefined) throw new UnrollError('Decoding: a block asks for keys although its model says that all use pass.attend');
-    const [B, S] = [this.sequences.length, this.#tables!.capacity];
-    const into = reshape(slice(own, 0, number, number + 1), [B, 1]);
-    scatterRows(this.#pool!.k, into, k);
-    scatterRows(this.#pool!.v, into, v);
-    return { ...this.#pool!, keyRows: reshape(slice(rows, 0, number, number + 1), [B, S]) };
+  /**
+   * Takes the pool's rows for layer calls of the pass's tokens, one call after the other, each with its number in the table for each
+   * sequence, and notes them there. Says whether `decodeAttention` may serve: one token each, that reads the row that it writes.
+   */
+  #claim(
+    shape: Shape,
+    spans: readonly Span[],
+    table: CallTable,
+    calls: readonly (readonly { readonly call: LayerCall & { readonly loop: number }; readonly number: number }[])[],
+    own: (call: number, places: Int32Array) => void,
+  ): 'attends' | 'stores' {
+    const { policy, layers, keys } = this.cache;
+    let attends = shape.T === 1 && this.#owner!.attends;
+    for (const { sequence } of spans) this.#forget(sequence, keys[sequence]!.takeTouched());
+    const writes = new Int32Array(shape.B * shape.T);
+    calls.forEach((bySequence, c) => {
+      writes.fill(-1);
+      spans.forEach(({ sequence, positions, places }, b) => {
+        const { call, number } = bySequence[b]!;
+        if (positions.length === 0) return;
+        const slot = slotOf(policy, layers, call);
+        const decodeSlot = slotOf(policy, layers, call, true);
+        const inCore = call.part === 'core';
+        const keyTable = keys[sequence]!;
+        const rows = positions.map((position) => this.cache.claim(keyTable, position < keyTable.decodeFrom ? slot : decodeSlot, position));
+        // Other calls may have read the rows that they had.
+        this.#forget(sequence, keyTable.takeMoved());
+        const rereads = inCore && policy.lookup === 'always-last';
+        const same = table.set({ call: number, sequence, positions, rows, rereads }, (out, from) =>
+          keyTable.read(slot, policy.lookup, inCore, out, from),
+        );
+        attends &&= same;
+        places.forEach((t, i) => {
+          writes[b * shape.T + t] = rows[i]!;
+        });
+      });
+      own(c, writes);
+    });
+    for (const { sequence } of spans) keys[sequence]!.takeTouched();
+    return attends ? 'attends' : 'stores';
   }
 
-  /** The tables of a layer call, and its place in them. */
-  #place({ part, layer }: LayerCall): readonly [{ readonly rows: Tensor; readonly own: Tensor | undefined }, number] {
-    const { fixed, loopRows, loopOwn } = this.#tables!;
-    if (part === 'core') return [{ rows: loopRows, own: loopOwn }, layer];
-    return [fixed, part === 'prelude' ? layer : this.cache.layers.prelude + layer];
+  #forget(sequence: number, position: number): void {
+    const tables = this.#tables;
+    if (tables === undefined || sequence >= tables.core.batch) return;
+    tables.fixed.forget(sequence, position);
+    tables.core.forget(sequence, position);
+  }
+
+  #recording(
+    shape: Shape,
+    name: string,
+    like: readonly Tensor[],
+    attends: boolean,
+    f: (pass: Pass, ...inputs: Tensor[]) => Tensor,
+  ): Recording {
+    const pool = this.cache.pool();
+    if (pool.k !== this.#pool?.k) for (const { recordings } of this.#shapes.values()) forgetRecordings(recordings);
+    this.#pool = pool;
+    return shape.recordings.get(name) ?? shape.record(name, like, pool, attends, f);
   }
 
   #forgetPrograms(): void {
-    for (const { inputs, program } of this.#recordings.values()) {
-      program.dispose();
-      for (const input of inputs) input.dispose();
-    }
-    this.#recordings.clear();
+    for (const shape of this.#shapes.values()) shape.dispose();
+    this.#shapes.clear();
   }
 }

@@ -24,31 +24,43 @@ export interface RecordedOwner {
   readonly attends: boolean;
 }
 
+/** Parts that run once a pass; `coda-last` is the coda whose logits are wanted of the last position alone. */
+export type RecordedPart = 'prelude' | 'coda' | 'coda-last';
+
+/** Loops `from` to `to` - 1 of the core; or one loop, another for each sequence. */
+export type Loops = { readonly from: number; readonly to: number } | readonly number[];
+
 /**
- * Runs parts of a model as recorded programs. What `f` does may depend on the values of its inputs and of the pass's tensors, and on nothing
- * else that changes from loop to loop or from token to token: neither `call.loop` nor `pass.positions`, which lie on the host.
+ * Runs parts of a model as recorded programs, or gives undefined where that would not pay: the caller runs them itself then. What `f` does
+ * may depend on the values of its inputs and of the pass's tensors, and on nothing else that changes from loop to loop or from pass to
+ * pass: neither `call.loop` nor `pass.positions`, which lie on the host.
  */
 export interface RecordedRuns {
-  run(owner: RecordedOwner, part: 'prelude' | 'coda', inputs: readonly Tensor[], f: (pass: Pass, ...inputs: Tensor[]) => Tensor): Tensor;
-  /** Loops `from` to `to` - 1 of the core: f(e, state) each time. */
+  run(
+    owner: RecordedOwner,
+    part: RecordedPart,
+    inputs: readonly Tensor[],
+    f: (pass: Pass, ...inputs: Tensor[]) => Tensor,
+  ): Tensor | undefined;
+  /** Loops of the core: f(e, state) each time. */
   loop(
     owner: RecordedOwner,
-    loops: { readonly from: number; readonly to: number },
+    loops: Loops,
     e: Tensor,
     state: Tensor,
     f: (pass: Pass, e: Tensor, state: Tensor) => Tensor,
-  ): Tensor;
+  ): Tensor | undefined;
 }
 
 type Store = (call: LayerCall, k: Tensor, v: Tensor, pass: Pass) => Omit<KeyView, 'visible'>;
 
-/** What a pass for one new token of each sequence has of its cache: the programs to run, or, while they are recorded, the tensors that stay. */
+/** What a pass over a few new tokens has of its cache: the programs to run, or, while they are recorded, the tensors that stay. */
 export type Lent =
   | { readonly runs: RecordedRuns }
   | {
       readonly positions: Tensor<'i32'>;
       readonly visible: Tensor<'i32'>;
-      readonly attend: (call: LayerCall, qkv: Tensor, options: AttendOptions) => Tensor;
+      readonly attend: ((call: LayerCall, qkv: Tensor, options: AttendOptions) => Tensor) | undefined;
     };
 
 /**
@@ -92,7 +104,7 @@ export class Pass {
     return this.lent !== undefined && 'attend' in this.lent ? this.lent.attend : undefined;
   }
 
-  /** Set where the pass is for one new token of each sequence, while no gradient is taken: runs parts of the model as recorded programs. */
+  /** Set where the pass is over a few new tokens of a cache, while no gradient is taken: runs parts of the model as recorded programs. */
   get runs(): RecordedRuns | undefined {
     return this.lent !== undefined && 'runs' in this.lent && this.device.tape === null ? this.lent.runs : undefined;
   }

@@ -1,4 +1,14 @@
-import { type CacheUse, embedding, KVCache, type KVPolicy, type LayerCall, linear, type Pass, type RecordedOwner } from '@unroll/nn';
+import {
+  type CacheUse,
+  embedding,
+  KVCache,
+  type KVPolicy,
+  type LayerCall,
+  type Loops,
+  linear,
+  type Pass,
+  type RecordedOwner,
+} from '@unroll/nn';
 import {
   add,
   concatMatmul,
@@ -180,14 +190,14 @@ export class RecurrentModel {
   step(e: Tensor, state: Tensor, loop: number | readonly number[], pass: Pass): Tensor {
     if (typeof loop === 'number') return this.steps(e, state, { from: loop, to: loop + 1 }, pass);
     this.#checkShape('step: state', state, e.shape);
-    return this.#step(e, state, loop, pass);
+    return this.#loop(e, state, loop, pass) ?? this.#step(e, state, loop, pass);
   }
 
   /** s_to (B, T, C) of s_from: the recurrences `from` to `to` - 1, at least one. */
   steps(e: Tensor, state: Tensor, loops: { readonly from: number; readonly to: number }, pass: Pass): Tensor {
     this.#checkShape('step: state', state, e.shape);
     if (!(loops.to > loops.from)) throw new OptionError(`steps: needs at least one loop; got ${loops.from} to ${loops.to}`);
-    const recorded = this.#runs(pass)?.loop(this.#recorded, loops, e, state, (pass, e, state) => this.#step(e, state, 0, pass));
+    const recorded = this.#loop(e, state, loops, pass);
     if (recorded !== undefined) return recorded;
     return tidy(this.device, () => {
       let x = state;
@@ -198,6 +208,10 @@ export class RecurrentModel {
       }
       return x;
     });
+  }
+
+  #loop(e: Tensor, state: Tensor, loops: Loops, pass: Pass): Tensor | undefined {
+    return this.#runs(pass)?.loop(this.#recorded, loops, e, state, (pass, e, state) => this.#step(e, state, 0, pass));
   }
 
   #step(e: Tensor, state: Tensor, loop: number | readonly number[], pass: Pass): Tensor {
@@ -233,14 +247,15 @@ export class RecurrentModel {
   /** Logits of s_r: (B, T, V), or (B, 1, V) of the last position alone. The coda runs over all positions, whose keys later tokens read. */
   readout(state: Tensor, pass: Pass, options: { readonly positions?: 'all' | 'last' } = {}): Tensor<'f32'> {
     refuseUnknownOptions('readout', options, ['positions']);
+    const last = options.positions === 'last' && pass.length > 1;
     const run = (pass: Pass, state: Tensor) =>
       tidy(this.device, () => {
         const { coda, wte } = this.params.transformer;
         const x = this.#blocks(coda, this.parts.enterCoda(this, state), { part: 'coda', loop: 0 }, pass);
-        const read = options.positions === 'last' && pass.length > 1 ? slice(x, 1, pass.length - 1, pass.length) : x;
+        const read = last ? slice(x, 1, pass.length - 1, pass.length) : x;
         return linear(this.params.lm_head ?? wte, this.parts.enterHead(this, read));
       });
-    return (this.#runs(pass)?.run(this.#recorded, 'coda', [state], run) ?? run(pass, state)) as Tensor<'f32'>;
+    return (this.#runs(pass)?.run(this.#recorded, last ? 'coda-last' : 'coda', [state], run) ?? run(pass, state)) as Tensor<'f32'>;
   }
 
   dispose(): void {
