@@ -87,7 +87,7 @@ describe('eval', () => {
     expect(share(3, 3) * counts[2]!).toBeCloseTo(share(1, 3) * counts[0]! + share(2, 3) * counts[1]!, -1);
     // Sixteen bits need depth: what the model is shipped for.
     expect(share(2, 3) - share(2, 2)).toBeGreaterThan(30);
-    const exits = await run('--by', 'level', '--depths', '32', '--exit', 'latent-diff:0.03');
+    const exits = await run('--by', 'level', '--depths', '32', '--exit', 'kl:0.0005', '--min-recurrences', '2');
     const spent = exits.out
       .trimEnd()
       .split('\n')

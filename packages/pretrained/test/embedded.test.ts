@@ -41,10 +41,14 @@ describe('loadEmbedded', () => {
 
   it('has problems of every task, each once', async () => {
     const { problems } = await loadEmbedded('reckoner');
-    expect([...new Set(problems.map(({ task }) => task))].sort()).toEqual(['addition', 'parity', 'permutation', 'pointer']);
+    expect([...new Set(problems.map(({ task }) => task))].sort()).toEqual(['addition', 'chain', 'parity', 'permutation', 'pointer']);
     expect(new Set(problems.map(({ prompt }) => prompt)).size).toBe(problems.length);
     for (const { prompt, answer, task, level } of problems) {
       if (task === 'parity') expect([prompt.length - 2, Number(answer)]).toEqual([level, prompt.replace(/[^1]/g, '').length % 2]);
+      if (task === 'chain') {
+        const terms = [...prompt.slice(1, -1)].map(Number);
+        expect([terms.length, Number(answer)]).toEqual([level, terms.reduce((a, b) => a + b) % 5]);
+      }
       if (task === 'addition')
         expect(
           prompt

@@ -27,9 +27,10 @@ function byTask(problems: readonly Problem[]): [string, Problem[]][] {
 const TASKS = table(
   [
     ['#0110=', 'is the number of ones odd'],
-    ['@07.74.40=0**', 'arrows from 0 to 7, 7 to 4, 4 to 0: three steps from node 0'],
+    ['@07.74.40.…=0**', 'arrows from 0 to 7, 7 to 4, 4 to 0 and five more: three steps from node 0'],
     ['%314=', 'of 12345, swap places 3 and 4, then 1 and 2, then 4 and 5'],
     ['12+07=', 'a sum, with as many digits in each number'],
+    ['&3142=', 'the sum of the digits modulo 5'],
   ],
   { left: [0, 1] },
 );
