@@ -12,6 +12,7 @@ const TASKS: readonly (readonly [RegExp, string])[] = [
   [/^#/, 'parity'],
   [/^@/, 'pointer'],
   [/^%/, 'permutation'],
+  [/^&/, 'chain'],
   [/^\d+\+\d+=$/, 'addition'],
 ];
 export const taskOf = (prompt: string): string => TASKS.find(([sign]) => sign.test(prompt))?.[1] ?? 'problem';

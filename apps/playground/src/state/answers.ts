@@ -9,6 +9,7 @@ const solvers: readonly (readonly [RegExp, (match: RegExpMatchArray) => readonly
     },
   ],
   [/^#([01]+)=$/, ([, bits]) => [String(bits!.replaceAll('0', '').length % 2)]],
+  [/^&([0-4]+)=$/, ([, terms]) => [String([...terms!].reduce((sum, term) => sum + Number(term), 0) % 5)]],
   [/^@(\d\d(?:\.\d\d)*)=(\d)(\**)$/, ([, edges, start, stars]) => [walk(edges!, start!, stars!.length + 1)]],
   [/^@(\d\d(?:\.\d\d)*):(\d)(\*+)=$/, ([, edges, start, stars]) => [walk(edges!, start!, stars!.length)]],
   [
@@ -65,6 +66,7 @@ export function explain(prompt: string): string | undefined {
   if (prompt.startsWith('#')) return 'Is the number of ones odd (1) or even (0)?';
   if (prompt.startsWith('%'))
     return 'Five things in the order 12345: each digit swaps the things in its place and the next. What order comes out?';
+  if (prompt.startsWith('&')) return 'What is left of the sum of the digits when it is divided by 5?';
   const stars = prompt.split('*').length - 1;
   const steps = prompt.includes(':') ? stars : stars + 1;
   const start = /[=:](\d)/.exec(prompt)![1];

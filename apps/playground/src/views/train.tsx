@@ -10,8 +10,9 @@ import type { TrainArgs, TrainItem } from '../worker/protocol.js';
 const TASKS: readonly (readonly [name: string, about: string])[] = [
   ['addition', 'Addition: 48+17='],
   ['parity', 'Parity: #011010='],
-  ['pointer', 'Pointer chasing: @07.74.40=0**'],
+  ['pointer', 'Pointer chasing: @07.74.40.…=0**'],
   ['permutation', 'Swaps of neighbours: %3142='],
+  ['chain', 'Digits summed modulo 5: &3142='],
 ];
 
 const args = signal<TrainArgs>({
