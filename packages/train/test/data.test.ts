@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { ignoreTarget } from '@unroll/recurrent';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import {
@@ -255,6 +257,19 @@ describe('batches', () => {
     expect(Object.keys(model.vocab).length + added_tokens.length).toBe(vocabularySize);
     for (const [character, id] of Object.entries(model.vocab)) expect(encodeText(character === 'Ċ' ? '\n' : character)).toEqual([id]);
   });
+});
+
+const recipes = fileURLToPath(new URL('../recipes/', import.meta.url));
+
+it.each(readdirSync(recipes))('recipe %s fits', (name) => {
+  const config = parseTrainingConfig(JSON.parse(readFileSync(`${recipes}${name}`, 'utf8')));
+  // Each step of the longest problems has to fit the model's context.
+  for (const { task, levels } of config.tasks) {
+    const family = familyFor(tasks[task]!, new Random(1, 'problem', 1), levels[1]);
+    expect(() => packProblems([family], (config.model as { block_size: number }).block_size)).not.toThrow();
+  }
+  const { schedule, steps } = config;
+  if ('total' in schedule) expect(schedule.total).toBeGreaterThanOrEqual(steps);
 });
 
 it('harder problems must be harder', () => {
