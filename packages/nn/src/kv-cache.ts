@@ -1,4 +1,4 @@
-import { type Device, gatherRows, OptionError, scatterRows, type Tensor, UnrollError } from '@unroll/tensor';
+import { type Device, gatherRows, OptionError, scatterRows, type Tensor, tidy, UnrollError } from '@unroll/tensor';
 import { Decoding } from './kv-decode.js';
 import { KVJournal } from './kv-journal.js';
 import {
@@ -35,8 +35,10 @@ export interface KVCacheUsage {
   readonly tokens: number;
   /** Bytes of the keys and values that tokens have. */
   readonly logicalBytes: number;
-  /** Bytes that the pool takes. */
+  /** Bytes that the pool takes: at most 1.25 times the logical ones and 16 tokens for each slot, whatever was forgotten since. */
   readonly allocatedBytes: number;
+  /** Bytes beside the pool, of what recorded passes are told: the rows of each layer call, positions, inputs. */
+  readonly tableBytes: number;
 }
 
 /** What `KVCache.save` gives, on the host. */
@@ -52,7 +54,9 @@ export interface SavedKVCache {
   readonly values: Float32Array;
 }
 
-/** Allocated rows stay within 1.25 times those in use and so many for each slot. */
+/** Allocated rows stay within so many times those in use, and so many more for each slot. */
+const [mostSpare, mostPage] = [1.25, 16];
+/** Tokens for each slot that a growing pool takes ahead. Less than `mostPage`, so that a few tokens may be forgotten again. */
 const pageTokens = 12;
 
 /**
@@ -176,6 +180,7 @@ export class KVCache {
     if (!Number.isInteger(length) || length < 0)
       throw new OptionError(`KVCache.truncate: length must be a whole number from 0; got ${length}`);
     for (const table of b === undefined ? this.#tables : [this.#table(b)]) for (const row of table.truncate(length)) this.#release(row);
+    this.#shrink();
   }
 
   /** Makes sequence `to` equal to `from`, up to `length` tokens. They share memory until one of them overwrites. */
@@ -297,12 +302,12 @@ export class KVCache {
 
   usage(): KVCacheUsage {
     const rowBytes = 2 * this.#rowShape[0] * this.#rowShape[1] * 4;
-    const slots = new Set(this.#tables.flatMap((table) => table.slots()));
     return {
-      slots: slots.size,
+      slots: this.#slots(),
       tokens: Math.max(...this.#tables.map((table) => table.length)),
       logicalBytes: (this.#rows - this.#freeRows.length) * rowBytes,
       allocatedBytes: this.#capacity * rowBytes,
+      tableBytes: this.#decoding.bytes,
     };
   }
 
@@ -406,24 +411,58 @@ export class KVCache {
     if (rows <= this.#capacity) return;
     // A fifth ahead, so that copies stay rare, and a page of tokens for each slot, so that a short text's recordings are not made anew for
     // every few of its tokens: what is recorded names the pool.
-    const slots = new Set(this.#tables.flatMap((table) => table.slots())).size;
-    const capacity = Math.max(Math.ceil(this.#capacity * 1.2), rows + pageTokens * slots);
-    const grow = (old: Tensor | null): Tensor => {
-      const bigger = this.device.zeros([capacity, ...this.#rowShape], { memory: 'kv' });
-      if (old === null) return bigger;
-      const all = this.device.tensor(
-        Int32Array.from({ length: old.shape[0]! }, (_, i) => i),
-        undefined,
-        { memory: 'kv' },
-      );
-      scatterRows(bigger, all, old);
-      all.dispose();
-      old.dispose();
-      return bigger;
+    this.#resize(
+      Math.max(Math.ceil(this.#capacity * 1.2), rows + pageTokens * this.#slots()),
+      Int32Array.from({ length: this.#capacity }, (_, i) => i),
+    );
+  }
+
+  /** Gives memory back when much was forgotten: what is left moves together. */
+  #shrink(): void {
+    const used = this.#rows - this.#freeRows.length;
+    if (this.#capacity <= mostSpare * used) return;
+    const slots = this.#slots();
+    // Journals know rows by their numbers.
+    if (this.#capacity <= mostSpare * used + mostPage * slots || this.#tables.some(({ journal }) => journal !== null)) return;
+    if (used === 0) this.#decoding.reset();
+    const places = new Map<number, number>();
+    const place = (row: number) => {
+      const known = places.get(row) ?? places.size;
+      places.set(row, known);
+      return known;
     };
-    this.#keys = grow(this.#keys);
-    this.#values = grow(this.#values);
+    for (const table of this.#tables) table.renumber(place);
+    const shared = [...this.#shared].map(([row, others]) => [places.get(row)!, others] as const);
+    this.#shared.clear();
+    for (const [row, others] of shared) this.#shared.set(row, others);
+    this.#freeRows.length = 0;
+    this.#rows = places.size;
+    this.#resize(used + pageTokens * slots, Int32Array.from(places.keys()));
+  }
+
+  /** A pool of so many rows, of which the first are these of the old one. */
+  #resize(capacity: number, rows: Int32Array): void {
+    const move = (old: Tensor | null): Tensor | null => {
+      const other = capacity === 0 ? null : this.device.zeros([capacity, ...this.#rowShape], { memory: 'kv' });
+      if (old !== null && other !== null && rows.length > 0) {
+        tidy(this.device, () => {
+          const to = this.device.tensor(
+            rows.map((_, i) => i),
+            undefined,
+          );
+          scatterRows(other, to, gatherRows(old, this.device.tensor(rows)));
+        });
+      }
+      old?.dispose();
+      return other;
+    };
+    this.#keys = move(this.#keys);
+    this.#values = move(this.#values);
     this.#capacity = capacity;
+  }
+
+  #slots(): number {
+    return new Set(this.#tables.flatMap((table) => table.slots())).size;
   }
 
   #table(b: number): KeyTable {

@@ -95,6 +95,13 @@ export class Decoding {
     };
   }
 
+  /** Gives back all memory until a pass is recorded again. */
+  reset(): void {
+    this.dispose();
+    this.#last.clear();
+    this.#asked.clear();
+  }
+
   dispose(): void {
     this.#forgetPrograms();
     this.#tables?.fixed.dispose();

@@ -88,6 +88,12 @@ export class KeyTable {
     this.#rows.get(slot)![position] = row;
   }
 
+  /** Gives every row that positions have another number. */
+  renumber(place: (row: number) => number): void {
+    this.#touched = 0;
+    for (const rows of this.#rows.values()) for (let p = 0; p < rows.length; p++) if (rows[p]! >= 0) rows[p] = place(rows[p]!);
+  }
+
   /** Fills `out` with the rows that a query in `slot` reads of each position from `from` on. Throws UnrollError when `own` misses one. */
   read(slot: number, lookup: Lookup, core: boolean, out: Int32Array, from = 0): void {
     const own = this.#rows.get(slot);

@@ -86,11 +86,44 @@ describe('KVCache', () => {
     };
     await fill(0, 8, 1);
     const allocated = cache.usage().allocatedBytes;
-    cache.truncate(3);
-    expect(cache.usage()).toMatchObject({ tokens: 3, logicalBytes: 3 * 32 });
-    expect(await fill(3, 8, 2)).toEqual([1, 1, 1, 2, 2, 2, 2, 2]);
+    cache.truncate(6);
+    expect(cache.usage()).toMatchObject({ tokens: 6, logicalBytes: 6 * 32 });
+    expect(await fill(6, 8, 2)).toEqual([1, 1, 1, 1, 1, 1, 2, 2]);
     expect(cache.usage().allocatedBytes).toBe(allocated);
     expect(cache.length()).toBe(8);
+    cache.dispose();
+  });
+
+  it('gives memory back when much is forgotten, and keeps what is left where it was', async () => {
+    const cache = create('full', 2);
+    const fill = async (b: number, start: number, end: number, mark: number) => {
+      const pass = cache.begin(
+        Int32Array.from({ length: end - start }, (_, i) => start + i),
+        [b],
+      );
+      const seen = await write(pass, coreCall(0), mark);
+      pass.dispose();
+      return seen;
+    };
+    const within = () => {
+      const { logicalBytes, allocatedBytes, slots } = cache.usage();
+      expect(allocatedBytes).toBeLessThanOrEqual(1.25 * logicalBytes + 16 * slots * 32);
+      return allocatedBytes;
+    };
+    await fill(0, 0, 40, 1);
+    await fill(1, 0, 4, 5);
+    const full = within();
+    cache.truncate(0, 0);
+    expect(within()).toBeLessThan(full / 2);
+    cache.copySequence(1, 0);
+    expect(await fill(0, 3, 5, 6)).toEqual([5, 5, 5, 6, 6]);
+    expect(await fill(1, 4, 6, 7)).toEqual([5, 5, 5, 5, 7, 7]);
+    cache.truncate(2, 0);
+    within();
+    expect(await fill(0, 2, 3, 8)).toEqual([5, 5, 8]);
+    cache.truncate(0);
+    expect(within()).toBe(0);
+    expect(await fill(1, 0, 2, 9)).toEqual([9, 9]);
     cache.dispose();
   });
 

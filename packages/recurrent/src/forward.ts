@@ -57,13 +57,8 @@ export function forward(model: RecurrentModel, tokens: readonly (readonly number
     const { pass, input } = beginPass(model, tokens, options);
     try {
       const e = model.prelude(input, pass);
-      let state = model.initialState(pass, options.initialState);
-      for (let loop = 0; loop < r; loop++) {
-        const next = model.step(e, state, loop, pass);
-        if (state !== options.initialState) state.dispose();
-        state = next;
-      }
-      return model.readout(state, pass);
+      const state = model.initialState(pass, options.initialState);
+      return model.readout(model.steps(e, state, { from: 0, to: r }, pass), pass);
     } finally {
       pass.dispose();
     }

@@ -68,8 +68,9 @@ const actions: fc.Arbitrary<Action> = fc.oneof(
 );
 
 const pass = (T: number, depth: number): Action => ({ kind: 'pass', who: [0], T, depth, last: false });
-/** Tokens that run deeper once others have read what they had; the next token must read what they have now. */
-const deeperAgain: Action[] = [pass(4, 1), pass(1, 4), { kind: 'again', who: 0, T: 3, depth: 3 }, pass(1, 4)];
+const again = (T: number, depth: number): Action => ({ kind: 'again', who: 0, T, depth });
+/** Tokens that run deeper once others have read what they had, when all is recorded: the next token must read what they have now. */
+const deeperAgain: Action[] = [pass(4, 1), again(3, 1), again(3, 1), pass(1, 4), again(3, 3), pass(1, 4)];
 
 /** What every pass of a list of actions gives, or the message of the error that it meets. */
 async function run(model: RecurrentModel, policy: string, list: readonly Action[]): Promise<unknown[]> {

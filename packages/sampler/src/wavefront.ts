@@ -132,10 +132,10 @@ async function refine(
     });
     if (before !== last.states) made.push(before);
     course = new Course(engine, pass, e, state, before);
-    for (let loop = 0; loop < o.innerRecurrences; loop++) {
+    for (let loop = 0; loop < o.innerRecurrences; ) {
       signal?.throwIfAborted();
       if (pauseDue()) await pause(signal);
-      course.advance(loop);
+      loop = course.advanceSome(loop, o.innerRecurrences);
     }
     const { e: embedded, state: after } = course;
     const logits = tidy(device, () => reshape(model.readout(after, pass), [W, model.vocabularySize]) as Tensor<'f32'>);

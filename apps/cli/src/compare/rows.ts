@@ -1,6 +1,6 @@
 import { forward, initParams, type RecurrentConfig, RecurrentModel } from '@unroll/recurrent';
 import type { RunReport } from '@unroll/sampler';
-import type { Device } from '@unroll/tensor';
+import { type Device, tidy } from '@unroll/tensor';
 import type { Io } from '../io.js';
 import type { Strategy } from './strategies.js';
 
@@ -39,9 +39,13 @@ export function largeModel(device: Device): RecurrentModel {
   return new RecurrentModel(device, LARGE_CONFIG, initParams(device, LARGE_CONFIG, { seed: 1 }));
 }
 
+/** Recurrences of a measured pass: so many that one of them can be told from the rest. */
+const DEPTH = 4;
+
 /**
- * Measures passes over 1 to 16 rows behind a context of as many tokens as fit, up to 32: the fastest of `repeats` rounds, in turns, so
- * that a busy moment of the machine does not fall on one number of rows alone.
+ * Measures passes over 1 to 16 rows behind a context of as many tokens as fit, up to 32: each number of rows without recurrences, and with
+ * some, whose difference is the loop's. The fastest of `repeats` rounds, in turns, so that a busy moment of the machine does not fall on
+ * one number of rows alone. Programs are recorded and memory is there: what is measured is the cost of a pass like one before.
  */
 export async function measureRows(
   model: RecurrentModel,
@@ -52,35 +56,37 @@ export async function measureRows(
   const cache = model.createCache();
   const most = Math.min(MOST_ROWS, model.contextLength - 1);
   const context = Math.min(32, model.contextLength - most);
-  const depths = [1, 3] as const;
   const tokens = (count: number) => Array.from({ length: count }, (_, i) => i % model.vocabularySize);
-  const time = async (rows: number, recurrences: number): Promise<number> => {
+  const time = async (rows: number, depth: number): Promise<number> => {
+    const input = model.device.tensor(tokens(rows), [1, rows], { dtype: 'i32' });
     const started = performance.now();
-    const logits = forward(model, [tokens(rows)], { cache, recurrences });
+    const pass = cache.begin(Int32Array.from({ length: rows }, (_, i) => context + i));
+    const logits = tidy(model.device, () => {
+      const e = model.prelude(input, pass);
+      const start = model.initialState(pass);
+      return model.readout(depth === 0 ? start : model.steps(e, start, { from: 0, to: depth }, pass), pass);
+    });
     await logits.data();
     const ms = performance.now() - started;
-    logits.dispose();
+    for (const owner of [input, pass, logits]) owner.dispose();
     cache.truncate(context);
     return ms;
   };
   try {
-    forward(model, [tokens(context)], { cache, recurrences: depths[1] }).dispose();
-    const best = Array.from({ length: most }, () => [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]);
-    // The first round compiles and fills pools.
-    for (let round = 0; round <= repeats; round++) {
+    forward(model, [tokens(context)], { cache, recurrences: DEPTH }).dispose();
+    const best = Array.from({ length: most }, () => ({ outer: Number.POSITIVE_INFINITY, whole: Number.POSITIVE_INFINITY }));
+    for (let round = 0; round < repeats; round++) {
       for (let rows = 1; rows <= most; rows++) {
-        for (const [i, depth] of depths.entries()) {
-          const ms = await time(rows, depth);
-          if (round > 0) best[rows - 1]![i] = Math.min(best[rows - 1]![i]!, ms);
-        }
+        const one = best[rows - 1]!;
+        // The first two record what is not recorded yet.
+        for (let i = 0; i < 2; i++) await time(rows, DEPTH);
+        one.outer = Math.min(one.outer, await time(rows, 0));
+        one.whole = Math.min(one.whole, await time(rows, DEPTH));
         await io.breathe();
-        onProgress((round * most + rows) / ((repeats + 1) * most));
+        onProgress((round * most + rows) / (repeats * most));
       }
     }
-    return best.map(([shallow, deep], i) => {
-      const coreMs = (deep! - shallow!) / (depths[1] - depths[0]);
-      return { rows: i + 1, coreMs, outerMs: Math.max(0, shallow! - coreMs) };
-    });
+    return best.map(({ outer, whole }, i) => ({ rows: i + 1, coreMs: Math.max(0, whole - outer) / DEPTH, outerMs: outer }));
   } finally {
     cache.dispose();
   }
