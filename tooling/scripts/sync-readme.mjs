@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
-import { checkSnippets, expectedCode, listReadmes, snippetsOf } from './lib/snippets.mjs';
+import { checkSnippets, expectedCode, listReadmes, outputsOf, snippetsOf } from './lib/snippets.mjs';
 import { shown } from './lib/workspace.mjs';
 
 const args = process.argv.slice(2);
@@ -19,6 +19,9 @@ if (args.includes('--write')) {
     for (const snippet of snippetsOf(readme, text).reverse()) {
       const result = expectedCode(snippet);
       if ('expected' in result) text = text.slice(0, snippet.span[0]) + result.expected + text.slice(snippet.span[1]);
+    }
+    for (const { expected, span } of outputsOf(text).reverse()) {
+      if (expected !== undefined) text = text.slice(0, span[0]) + expected + text.slice(span[1]);
     }
     if (text !== before) {
       writeFileSync(readme, text);

@@ -117,6 +117,39 @@ const ways: Record<string, (options: Options, policy?: string) => Promise<void>>
   },
 };
 
+/**
+ * A session that slides or not, over three turns: after the second it is forked, saved and loaded, or first the one and then the other, and
+ * all that there are by then go on.
+ */
+async function threeTurns(options: Options, policy: string | undefined, how: readonly string[]): Promise<void> {
+  const slides = how.includes('sliding window');
+  const to = { model, use: useFor(options, policy), contextFull: slides ? ('slide' as const) : ('error' as const), ...named(policy) };
+  const sessions = [new Session(to)];
+  const turn = async (session: Session, prompt: number[]) => {
+    const items = await all(session.generate({ ...turnOf(options), prompt }));
+    const dropped = Math.max(0, prompt.length - 28);
+    expect(items[items.length - 1]!.report!.droppedTokens).toBe(dropped);
+    expect(items.map(essence)).toEqual(await alone(options, prompt.slice(dropped), policy));
+    return items.map(({ token }) => token);
+  };
+  try {
+    const text = slides ? Array.from({ length: 26 }, (_, i) => (7 * i) % 24) : [1, 2];
+    text.push(...(await turn(sessions[0]!, text)), 5);
+    text.push(...(await turn(sessions[0]!, text)), 6);
+    if (how.includes('fork')) sessions.push(sessions[0]!.fork());
+    if (how.includes('save, load')) sessions.push(await Session.load(to, await sessions[sessions.length - 1]!.save()));
+    for (const session of sessions) await turn(session, text);
+  } finally {
+    for (const session of sessions) session.dispose();
+  }
+}
+const together = [
+  ['fork', 'save, load'],
+  ['fork', 'sliding window'],
+  ['save, load', 'sliding window'],
+  ['fork', 'save, load', 'sliding window'],
+];
+
 /** The reason of a refusal; undefined where it works. */
 async function refusalOf(work: () => Promise<unknown>): Promise<string | undefined> {
   const before = device.memory().buffers;
@@ -135,6 +168,10 @@ async function refusalOf(work: () => Promise<unknown>): Promise<string | undefin
 const names = Object.keys(features);
 const byFeature = new Table(names, [...names, ...Object.keys(ways)]);
 const byPolicy = new Table([...names, ...Object.keys(ways)], policies);
+const bySession = new Table(
+  together.map((how) => how.join(' + ')),
+  [...names, ...policies],
+);
 
 describe('two features', () => {
   const several = ['speculative', 'speculative, threshold', 'wavefront'];
@@ -184,7 +221,16 @@ describe('a feature, or a way of running, and a policy', () => {
   });
 });
 
+describe('ways of a session together, with a feature or over a policy', () => {
+  const cells = together.flatMap((how) => [...names, ...policies].map((column) => [how.join(' + '), column, how] as const));
+  it.each(cells)('%s, %s', async (row, column, how) => {
+    const refusal = await refusalOf(() => threeTurns(features[column] ?? {}, features[column] === undefined ? column : undefined, how));
+    expect(refusal, refusal ?? 'works').toBeUndefined();
+    bySession.set(row, column, refusal);
+  });
+});
+
 it('the README says so', () => {
-  const generated = `${byFeature}\n\n${byPolicy}`;
+  const generated = `${byFeature}\n\n${byPolicy}\n\n${bySession}`;
   expect(readmeTables(generated)).toBe(generated);
 });

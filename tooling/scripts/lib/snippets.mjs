@@ -23,6 +23,17 @@ const BLOCK = /<!-- snippet: ([^\s#]+)#([\w-]+) -->\r?\n+```(?:ts|js|tsx|typescr
 const MARK = /<!-- snippet:/g;
 const ANY_CODE = /^```(ts|typescript|js|javascript)\b/gm;
 
+/**
+ * What a command printed, as a file that it was written to: all of it, or the lines that match a pattern.
+ *
+ *     <!-- output: docs/measured/compare.txt /^  (strategy|plain)/ -->
+ *     ```
+ *     ...
+ *     ```
+ */
+const OUTPUT = /<!-- output: (\S+?)(?: \/(.+)\/)? -->\r?\n+```\w*\r?\n([\s\S]*?)```/g;
+const OUTPUT_MARK = /<!-- output:/g;
+
 /** @param {string} text @param {number} index */
 const lineAt = (text, index) => text.slice(0, index).split('\n').length;
 
@@ -77,6 +88,31 @@ export function regionOf(source, region) {
   return undefined;
 }
 
+/**
+ * The blocks of a Markdown file that show printed output, with what they should be: undefined where the file is missing.
+ *
+ * @param {string} text
+ * @param {string} [root]
+ */
+export function outputsOf(text, root = ROOT) {
+  return [...text.matchAll(OUTPUT)].map((match) => {
+    const [whole, source, pattern, shownText] = /** @type {[string, string, string | undefined, string]} */ (
+      /** @type {unknown} */ (match)
+    );
+    const path = join(root, source);
+    const lines = existsSync(path) ? readFileSync(path, 'utf8').trimEnd().split('\n') : undefined;
+    const kept = lines?.filter((line) => pattern === undefined || new RegExp(pattern).test(line));
+    const end = match.index + whole.length - 3;
+    return {
+      source,
+      line: lineAt(text, match.index),
+      text: shownText,
+      expected: kept?.map((line) => `${line}\n`).join(''),
+      span: /** @type {[number, number]} */ ([end - shownText.length, end]),
+    };
+  });
+}
+
 /** @param {string} [root] every Markdown file that may hold snippets */
 export const listReadmes = (root = ROOT) => listFiles(root, (path) => path.endsWith('.md') && !path.endsWith('CHANGELOG.md'));
 
@@ -115,6 +151,12 @@ export function checkSnippets(root = ROOT) {
       problems.push(
         `${name}: ${blocks - snippets.length} code blocks without a "<!-- snippet: FILE#REGION -->" line, so nothing runs them`,
       );
+    }
+    const outputs = outputsOf(text, root);
+    if ([...text.matchAll(OUTPUT_MARK)].length !== outputs.length) problems.push(`${name}: an output comment is not followed by a block`);
+    for (const { source, line, text: is, expected } of outputs) {
+      if (expected === undefined || expected === '') problems.push(`${name}:${line}: ${source} does not exist, or has no such lines`);
+      else if (expected !== is) problems.push(`${name}:${line}: differs from ${source}; run "npm run readme"`);
     }
     for (const snippet of snippets) {
       const result = expectedCode(snippet, root);

@@ -2,7 +2,7 @@ import { availableParallelism, cpus, loadavg } from 'node:os';
 import { type Flags, readDepth, readFlag, readNumber, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
 import { type Comparison, compare, type Row } from '../compare/compare.js';
-import { LARGE_CONFIG, largeModel, measureRows, type RowCost } from '../compare/rows.js';
+import { LARGE_CONFIG, type Large, largeModel, measureLarge } from '../compare/large.js';
 import { EXIT, UsageError } from '../errors.js';
 import { readProblems } from '../eval/problems.js';
 import { modelArgs } from '../flags.js';
@@ -14,7 +14,6 @@ import { percent, type Style, short, styleFor, table } from '../style.js';
 
 const DEFAULT_LIMIT = 200;
 const DEFAULT_TUNE = 40;
-const LARGE_REPEATS = 3;
 
 export const command: Command = {
   name: 'compare',
@@ -64,18 +63,17 @@ async function problemsOf(flags: Flags, loaded: LoadedModel, io: Io) {
   );
 }
 
-interface LargeCosts {
+interface LargeCosts extends Large {
   readonly parameters: number;
-  readonly costs: readonly RowCost[];
 }
 
-async function measureLarge({ device }: LoadedModel, io: Io, progress: Progress): Promise<LargeCosts> {
+async function largeCosts({ device }: LoadedModel, io: Io, progress: Progress): Promise<LargeCosts> {
   const parameters = partSizes(LARGE_CONFIG).total;
   progress.update(0, 'making a random model');
   await io.breathe();
   const model = largeModel(device);
   try {
-    return { parameters, costs: await measureRows(model, LARGE_REPEATS, io, (fraction) => progress.update(fraction, 'cost of passes')) };
+    return { parameters, ...(await measureLarge(model, io, (fraction) => progress.update(fraction, 'cost of passes'))) };
   } finally {
     model.dispose();
   }
@@ -94,7 +92,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
     const options = { depth: asked ?? loaded.model.meanRecurrence, limit, tune, seed, initScale };
     const before = machine(loaded.device.kind);
     const comparison = await compare(loaded, problems, options, io, progress.update);
-    const large = readFlag(flags, 'rows') ? await measureLarge(loaded, io, progress) : undefined;
+    const large = readFlag(flags, 'rows') ? await largeCosts(loaded, io, progress) : undefined;
     progress.done();
     if (readFlag(flags, 'json')) writeJson(comparison, before, large, io);
     else io.stdout.write(show(loaded.name, comparison, before, large, styleFor(io)));
@@ -133,15 +131,22 @@ function showRow(row: Row): string[] {
 
 const HEAD = ['strategy', 'accuracy', 'recurrences', 'core passes', 'positions', 'accepted', 'KV bytes', 'tokens/s', 'speed', 'predicted'];
 
-function showCosts({ parameters, costs }: LargeCosts, comparison: Comparison, style: Style): string {
+function showCosts({ parameters, costs, runs }: LargeCosts, comparison: Comparison, style: Style): string {
   const [one] = costs;
   const rows = costs.map(({ rows, coreMs, outerMs }) =>
     [rows, coreMs.toFixed(1), times(coreMs / one!.coreMs), outerMs.toFixed(1), times(outerMs / one!.outerMs)].map(String),
   );
+  const real = runs.map(({ name, msPerToken, speedUp, predictedSpeedUp }) => [
+    name,
+    msPerToken.toFixed(0),
+    times(speedUp),
+    times(predictedSpeedUp),
+  ]);
   const predicted = comparison.predict(costs).map(({ name, speedUp }) => [name, times(speedUp)]);
   const head = ['rows', 'recurrence ms', 'of one row', 'outside the loop ms', 'of one row'].map(style.bold);
   return [
     `\n${style.bold('Cost of a pass')}, random model of ${short(parameters)} parameters\n${table([head, ...rows], { left: [] })}`,
+    `\n${style.bold('Whole runs there')}, by their own counts and in fact\n${table([['strategy', 'ms a token', 'speed', 'predicted'].map(style.bold), ...real])}`,
     `\n${style.bold('Predicted speed there')}, with the counts of passes and the acceptance above\n${table(predicted)}`,
   ].join('');
 }

@@ -1,6 +1,6 @@
-import { forward, initParams, type RecurrentConfig, RecurrentModel } from '@unroll/recurrent';
+import { forward, type RecurrentModel } from '@unroll/recurrent';
 import type { RunReport } from '@unroll/sampler';
-import { type Device, tidy } from '@unroll/tensor';
+import { tidy } from '@unroll/tensor';
 import type { Io } from '../io.js';
 import type { Strategy } from './strategies.js';
 
@@ -14,30 +14,6 @@ export interface RowCost {
 }
 
 const MOST_ROWS = 16;
-
-/** ~100 M parameters in 12 layers, as few of them in the vocabulary as the layers leave. */
-export const LARGE_CONFIG: RecurrentConfig = {
-  vocabularySize: 8192,
-  contextLength: 256,
-  width: 768,
-  heads: 12,
-  kvHeads: 12,
-  mlpWidth: 2560,
-  preludeLayers: 2,
-  coreLayers: 8,
-  codaLayers: 2,
-  meanRecurrence: 8,
-  meanBackpropDepth: 8,
-  normEps: 1e-6,
-  ropeBase: 10_000,
-  tiedHead: true,
-  qkBias: true,
-};
-
-/** The large model with random weights: what it says means nothing, what it costs does. */
-export function largeModel(device: Device): RecurrentModel {
-  return new RecurrentModel(device, LARGE_CONFIG, initParams(device, LARGE_CONFIG, { seed: 1 }));
-}
 
 /** Recurrences of a measured pass: so many that one of them can be told from the rest. */
 const DEPTH = 4;
@@ -114,8 +90,9 @@ function predictedMs(report: RunReport, { options }: Strategy, costs: readonly R
     const { rounds, drafted } = report.speculation!;
     if (rounds === 0) return prefill;
     const reused = speculative.reuseDrafts === true;
-    // Drafts that are gone on from leave no free token behind them, and that row out.
-    const verify = pass(drafted / rounds + (reused ? 0 : 1), r - (reused ? speculative.draftRecurrences : 0));
+    // No free token, and no row for it, behind drafts that are gone on from or that a threshold judges.
+    const free = !reused && speculative.threshold === undefined;
+    const verify = pass(drafted / rounds + (free ? 1 : 0), r - (reused ? speculative.draftRecurrences : 0));
     return prefill + drafted * pass(1, speculative.draftRecurrences) + rounds * verify;
   }
   if (wavefront !== undefined) {
