@@ -3,6 +3,7 @@ import type { GeneratedToken } from './emit.js';
 import { type GenerateOptions, generate } from './generate.js';
 import type { LanguageModel } from './language-model.js';
 import { commonNames } from './options.js';
+import type { DepthByToken } from './run.js';
 import { controllerFor } from './target-depth.js';
 
 export interface RecoveringOptions extends Omit<GenerateOptions, 'cache'> {
@@ -26,14 +27,20 @@ export async function* generateRecovering(options: RecoveringOptions): AsyncGene
   if (!Number.isInteger(maxLosses) || maxLosses < 0)
     throw new OptionError(`generateRecovering: maxLosses must be a whole number from 0; got ${maxLosses}`);
   const given: GeneratedToken[] = [];
+  const { recurrences } = rest;
+  const ask = typeof recurrences === 'object' ? controllerFor(recurrences, rest.maxNewTokens ?? 256) : recurrences;
+  // What was asked by token, or held a speed, is repeated as it was.
+  const asked = new Map<number, number>();
+  const remembered = (index: number): number => {
+    const depth = asked.get(index) ?? (ask as DepthByToken)(index);
+    asked.set(index, depth);
+    return depth;
+  };
+  const depth = typeof ask === 'function' ? { recurrences: remembered } : {};
   let { model } = options;
   for (let losses = 0; ; losses++) {
     try {
       let at = 0;
-      const { recurrences } = rest;
-      // What was asked by token, or held a speed, is repeated as it was.
-      const ask = typeof recurrences === 'object' ? controllerFor(recurrences, rest.maxNewTokens ?? 256) : recurrences;
-      const depth = typeof ask === 'function' ? { recurrences: (index: number) => given[index]?.recurrences ?? ask(index) } : {};
       for await (const item of generate({ ...rest, ...depth, model })) {
         const before = given[at++];
         if (before === undefined) {

@@ -281,6 +281,12 @@ describe('wavefront', () => {
             const { wavefront: report, corePasses } = outcome[outcome.length - 1]!.report!;
             expect(corePasses).toBe(6 + report!.rounds * wavefront.innerRecurrences);
             expect(report!.recurrencesPerPosition.length).toBeGreaterThanOrEqual(24);
+            // One round for each new token, in their order.
+            const frozen = report!.frozenInRound;
+            expect(frozen.length).toBe(maxNewTokens);
+            expect(frozen[0]).toBe(0);
+            expect([...frozen].sort((a, b) => a - b)).toEqual(frozen);
+            expect(frozen[frozen.length - 1]).toBe(report!.rounds);
             expect(tokensOf(await run(options))).toEqual(tokensOf(outcome));
             settled++;
           }
@@ -290,6 +296,18 @@ describe('wavefront', () => {
       { numRuns: 60 },
     );
     expect(settled).toBeGreaterThan(30);
+  });
+
+  it.each([
+    [1, [0, 5, 6, 7, 8, 9]],
+    [2, [0, 5, 5, 6, 6, 7]],
+  ])('frozen by count with headway %i, tells the round in which each token became final', async (headway, rounds) => {
+    const model = tinyModel(device, 5);
+    // 6 / 2 rounds are waited for, and the one behind them.
+    const wavefront = { innerRecurrences: 2, headway, freeze: 'fixed' as const };
+    const items = await run({ model, prompt: [1, 2, 3], recurrences: 6, maxNewTokens: 6, stopTokens: [], wavefront });
+    expect(items[5]!.report!.wavefront!.frozenInRound).toEqual(rounds);
+    model.dispose();
   });
 
   it('ends at a frozen stop token and drops what follows', async () => {

@@ -30,7 +30,7 @@ export class Table {
       `|---${'|---'.repeat(this.columns.length)}|`,
       ...this.rows.map((row) => `| ${row} | ${this.columns.map((column) => cell(row, column)).join(' | ')} |`),
     ];
-    return [...lines, '', ...notes.map((note, i) => `${i + 1}. ${note}`)].join('\n');
+    return [...lines, ...(notes.length === 0 ? [] : ['']), ...notes.map((note, i) => `${i + 1}. ${note}`)].join('\n');
   }
 }
 
