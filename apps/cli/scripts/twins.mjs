@@ -2,7 +2,7 @@
 // problems: its fixed-depth twin (the same parameters, one pass) and its compute-matched twin (as many layers of its own as the recurrent
 // model runs at its mean depth, one pass). Prints how each answers held-out problems.
 //
-//   node apps/cli/scripts/twins.mjs packages/train/recipes/scratch.json --out runs/twins [--steps N] [--threads N] [--problems FILE] [--depths 1,8,16]
+//   node apps/cli/scripts/twins.mjs packages/train/recipes/scratch.json --out runs/twins [--steps N] [--threads N] [--problems FILE] [--depths 1,8,16] [--deep-rate X]
 //
 // A run that was killed goes on where it was: the folders are those of `unroll train`.
 import { join } from 'node:path';
@@ -30,9 +30,11 @@ export const planOf = (log) =>
 /**
  * The two models without recurrence, on the same problems.
  *
- * @param {Recipe} recipe @param {{ step: number, level: number[] }[] | undefined} plan @returns {{ fixed: Recipe, deep: Recipe }}
+ * @param {Recipe} recipe @param {{ step: number, level: number[] }[] | undefined} plan
+ * @param {number} [deepRate] multiplies the learning rate of the compute-matched twin, which may not bear that of the recipe
+ * @returns {{ fixed: Recipe, deep: Recipe }}
  */
-export function twinsOf(recipe, plan) {
+export function twinsOf(recipe, plan, deepRate = 1) {
   const { model, depth } = recipe;
   const once = { ...model, mean_recurrence: 1, mean_backprop_depth: 1 };
   const core = model.n_layers_in_recurrent_block * Math.round(depth.mean);
@@ -44,7 +46,11 @@ export function twinsOf(recipe, plan) {
   const layers = model.n_layers_in_prelude + core + model.n_layers_in_coda;
   return {
     fixed: { ...same, model: once },
-    deep: { ...same, model: { ...once, n_layers_in_recurrent_block: core, n_layers: layers } },
+    deep: {
+      ...same,
+      schedule: { ...recipe.schedule, peak: recipe.schedule.peak * deepRate },
+      model: { ...once, n_layers_in_recurrent_block: core, n_layers: layers },
+    },
   };
 }
 
@@ -60,14 +66,14 @@ export function cellsOf(text) {
 
 /**
  * @param {Recipe} recipe
- * @param {{ out: string, steps: number, problems: string, depths: string[], more: string[], unroll: Unroll }} options
+ * @param {{ out: string, steps: number, problems: string, depths: string[], deepRate?: number, more: string[], unroll: Unroll }} options
  * @returns {Promise<string>} the comparison, as text
  */
-export async function compareTwins(recipe, { out, steps, problems, depths, more, unroll }) {
+export async function compareTwins(recipe, { out, steps, problems, depths, deepRate, more, unroll }) {
   const train = (/** @type {string} */ name, /** @type {Recipe} */ config) => trained(config, { out, name, more, unroll });
   const short = shortened(recipe, steps);
   const log = await train('recurrent', short);
-  const { fixed, deep } = twinsOf(short, recipe.curriculum && planOf(log));
+  const { fixed, deep } = twinsOf(short, recipe.curriculum && planOf(log), deepRate);
   const logs = { recurrent: log, fixed: await train('fixed', fixed), deep: await train('deep', deep) };
   const evaluate = async (/** @type {string} */ name, /** @type {string[]} */ at) =>
     cellsOf(await unroll(['eval', problems, '--model', join(out, name, 'model'), '--by', 'task', '--depths', at.join(',')]));
@@ -91,6 +97,7 @@ async function main() {
       threads: { type: 'string' },
       problems: { type: 'string', default: PROBLEMS },
       depths: { type: 'string', default: '1,8,16' },
+      'deep-rate': { type: 'string', default: '1' },
     },
   });
   const recipe = readRecipe(positionals[0]);
@@ -101,6 +108,7 @@ async function main() {
       problems,
       steps: Number(values.steps ?? Math.round(recipe.steps * SHARE)),
       depths: depths.split(','),
+      deepRate: Number(values['deep-rate']),
       more: threads === undefined ? [] : ['--threads', threads],
       unroll: program,
     }),

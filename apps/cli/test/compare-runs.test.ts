@@ -44,7 +44,8 @@ it('derives the twins of a recipe: the same problems, one pass, the same or as m
     { step: 1, level: [1, 1] },
     { step: 3, level: [2, 1] },
   ]);
-  const { fixed, deep } = twinsOf(short, plan);
+  const { fixed, deep } = twinsOf(short, plan, 0.5);
+  expect([fixed, deep].map(({ schedule }) => schedule.peak)).toEqual([0.003, 0.0015]);
   for (const twin of [fixed, deep]) {
     expect(() => parseTrainingConfig(twin)).not.toThrow();
     expect(twin).toMatchObject({ depth: { kind: 'fixed', mean: 1 }, seed: 3, tasks: recipe.tasks, curriculum: { plan } });

@@ -170,12 +170,17 @@ export function followModels(): void {
   });
 }
 
-/** The example that needs the most depth of those that are answered within the model's usual depth; the first when none does. */
+/**
+ * The example that needs the most depth of those that are answered within the model's usual depth; the first when none is. One whose answer
+ * is a single character comes last: a shallow guess may hit it.
+ */
 function tellingExample(info: ModelInfo, needed: readonly number[]): string {
-  let best = 0;
-  info.examples.forEach((_, i) => {
+  const worth = ({ answer }: ModelInfo['examples'][number], i: number): number => {
     const depth = needed[i] ?? 0;
-    if (depth > (needed[best] ?? 0) && depth <= info.meanRecurrence) best = i;
-  });
+    if (depth === 0 || depth > info.meanRecurrence) return 0;
+    return answer.length > 1 ? depth : depth / (2 * info.meanRecurrence);
+  };
+  const worths = info.examples.map(worth);
+  const best = worths.indexOf(Math.max(...worths));
   return info.examples[best]?.prompt ?? '';
 }
