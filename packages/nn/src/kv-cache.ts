@@ -37,8 +37,6 @@ export interface KVCacheUsage {
   readonly logicalBytes: number;
   /** Bytes that the pool takes: at most 1.25 times the logical ones and 16 tokens for each slot, whatever was forgotten since. */
   readonly allocatedBytes: number;
-  /** Bytes beside the pool, of what recorded passes are told: the rows of each layer call, positions, inputs. */
-  readonly tableBytes: number;
 }
 
 /** What `KVCache.save` gives, on the host. */
@@ -307,8 +305,15 @@ export class KVCache {
       tokens: Math.max(...this.#tables.map((table) => table.length)),
       logicalBytes: (this.#rows - this.#freeRows.length) * rowBytes,
       allocatedBytes: this.#capacity * rowBytes,
-      tableBytes: this.#decoding.bytes,
     };
+  }
+
+  /**
+   * Bytes beside the pool, of what recorded passes are told: the rows of each layer call, positions, inputs. Not part of `usage()`, since
+   * what is recorded depends on how long passes take.
+   */
+  get tableBytes(): number {
+    return this.#decoding.bytes;
   }
 
   dispose(): void {
