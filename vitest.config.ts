@@ -37,8 +37,9 @@ export default defineConfig({
           globalSetup: ['apps/playground/test/setup.ts'],
           // One browser at a time: they would take the two cores of a small machine from each other.
           fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
+          // Above the limit of a single wait, so that a test that waits in vain can say what the page showed.
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
       {

@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 import type { Page } from 'playwright';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { PLAYGROUND } from '../../../tooling/scripts/lib/stamp.mjs';
-import { answerOf, type Playground, startPlayground } from './support.js';
+import { answerOf, lastRun, type Playground, patiently, runBoth, startPlayground } from './support.js';
 
 let playground: Playground;
 beforeAll(async () => {
@@ -81,15 +81,19 @@ test('nothing shifts while an answer streams', async () => {
   await answerOf(page, 'B');
   await page.evaluate(() => {
     const shifts: number[] = [];
-    Object.assign(globalThis, { shifts });
-    new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) shifts.push((entry as PerformanceEntry & { value: number }).value);
-    }).observe({ type: 'layout-shift' });
+    const take = (list: readonly PerformanceEntry[]) =>
+      shifts.push(...list.map((entry) => (entry as PerformanceEntry & { value: number }).value));
+    const observer = new PerformanceObserver((list) => take(list.getEntries()));
+    observer.observe({ type: 'layout-shift' });
+    Object.assign(globalThis, { shiftSoFar: () => take(observer.takeRecords()) && shifts.reduce((sum, one) => sum + one, 0) });
   });
-  await page.getByRole('button', { name: 'Run', exact: true }).click();
-  await page.waitForFunction(() => document.querySelectorAll('[data-status="done"]').length === 2);
-  await page.waitForTimeout(200);
-  const total = (await page.evaluate('shifts.reduce((sum, one) => sum + one, 0)')) as number;
+  await runBoth(page);
+  // What is below the panes is drawn once the answers are recorded, in the frames after the run's end.
+  await page.getByRole('button', { name: 'Run', exact: true }).waitFor();
+  const total = await page.evaluate(async () => {
+    for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
+    return (globalThis as unknown as { shiftSoFar(): number }).shiftSoFar();
+  });
   expect(total).toBeLessThan(0.01);
   await context.close();
 });
@@ -97,6 +101,7 @@ test('nothing shifts while an answer streams', async () => {
 test('by keyboard: dial, run, token card, and out of it', async () => {
   const { page, context } = await playground.open(`?model=adder&prompt=${encodeURIComponent('90+19=')}&a.depth=4`);
   await answerOf(page, 'A');
+  const before = await lastRun(page);
   const dial = page.getByRole('slider', { name: 'Pane A: depth' });
   await dial.focus();
   for (const [key, depth] of [
@@ -108,15 +113,17 @@ test('by keyboard: dial, run, token card, and out of it', async () => {
     ['Home', 1],
   ] as const) {
     await page.keyboard.press(key);
-    expect(await dial.getAttribute('aria-valuenow')).toBe(String(depth));
+    await expect.poll(() => dial.getAttribute('aria-valuenow'), patiently).toBe(String(depth));
   }
   await page.waitForFunction(() => document.querySelector('section[aria-label="Pane A"] .token-depth')?.textContent === '1');
-  await page.getByRole('button', { name: 'Run A' }).focus();
+  await answerOf(page, 'A', before);
+  // While something runs the button is disabled, and cannot have the focus.
+  await page.getByRole('button', { name: 'Run A', disabled: false }).focus();
   await page.keyboard.press('Tab');
   await page.locator('.token-card').waitFor();
-  expect(await page.locator('.token-card tr').count()).toBe(1);
+  await expect.poll(() => page.locator('.token-card tr').count(), patiently).toBe(1);
   await page.keyboard.press('Escape');
-  expect(await page.locator('.token-card').count()).toBe(0);
+  await page.locator('.token-card').waitFor({ state: 'detached' });
   await context.close();
 });
 

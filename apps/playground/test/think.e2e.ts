@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { CLI } from '../../../tooling/scripts/lib/stamp.mjs';
-import { answerOf, metricOf, type Playground, startPlayground } from './support.js';
+import { answerOf, lastRun, metricOf, type Playground, runBoth, startPlayground } from './support.js';
 
 let playground: Playground;
 beforeAll(async () => {
@@ -31,6 +31,10 @@ test('the page loads a model by itself, asks it something, and shallow and deep 
   expect(await answerOf(page, 'A')).not.toBe(await answerOf(page, 'B'));
   expect(await page.locator('section[aria-label="Pane B"] .verdict').textContent()).toContain('right');
   expect(await page.locator('section[aria-label="Pane A"] .verdict').textContent()).toContain('it is');
+  // It asked once, although it also chose a depth for B, and a depth that changes asks again.
+  expect(await lastRun(page)).toBe(1);
+  await runBoth(page);
+  expect(await lastRun(page)).toBe(2);
   expect(complaints).toEqual([]);
   await context.close();
 });
@@ -53,13 +57,15 @@ test('turning the dial by keys changes the answer and the work', async () => {
   const before = await answerOf(page, 'A');
   await answerOf(page, 'B');
   const passes = await metricOf(page, 'A', 'core passes');
+  const ran = await lastRun(page);
   const dial = page.getByRole('slider', { name: 'Pane A: depth' });
   await dial.press('PageUp');
   await dial.press('PageUp');
   await dial.press('PageUp');
   await page.waitForFunction(() => document.querySelector('section[aria-label="Pane A"] .token-depth')?.textContent === '8');
-  expect(await answerOf(page, 'A')).not.toBe(before);
-  expect(await answerOf(page, 'A')).toBe(await answerOf(page, 'B'));
+  const after = await answerOf(page, 'A', ran);
+  expect(after).not.toBe(before);
+  expect(after).toBe(await answerOf(page, 'B'));
   expect(await metricOf(page, 'A', 'core passes')).toBe(8 * passes);
   await page.waitForURL(/a\.depth=8/);
   await context.close();

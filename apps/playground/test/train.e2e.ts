@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { bytesSource, openSafetensors } from '@unroll/checkpoint';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { answerOf, type Playground, startPlayground } from './support.js';
+import { type Playground, startPlayground, tokensOf } from './support.js';
 
 let playground: Playground;
 beforeAll(async () => {
@@ -17,14 +17,10 @@ test('training lowers the loss, measures accuracy by depth, saves safetensors, a
   await page.getByLabel('Problems a step').fill('16');
   await page.getByLabel('Steps', { exact: true }).fill('40');
   await page.getByRole('button', { name: 'Start training' }).click();
-  await page.waitForFunction(() => Number(document.querySelector('.metric dd')?.textContent) >= 1);
-  const first = await metric('loss');
-  await page.getByRole('button', { name: 'Start training' }).waitFor();
+  await page.getByRole('button', { name: 'Save as safetensors', disabled: false }).waitFor();
   expect(await metric('step')).toBe(40);
-  // A guess among 24 tokens has a loss of log 24, 3.18.
-  const last = await metric('loss');
-  expect(last).toBeLessThan(0.7 * Math.log(24));
-  expect(last).toBeLessThan(first);
+  // It begins with guesses among 24 tokens, which have a loss of log 24, 3.18.
+  expect(await metric('loss')).toBeLessThan(0.7 * Math.log(24));
   expect(await page.getByRole('img', { name: /^Accuracy by depth at step 40: 1: .*32: / }).count()).toBe(1);
 
   const download = page.waitForEvent('download', (one) => one.suggestedFilename() === 'model.safetensors');
@@ -34,7 +30,8 @@ test('training lowers the loss, measures accuracy by depth, saves safetensors, a
 
   await page.getByRole('button', { name: 'Use it in Think' }).click();
   await page.getByRole('button', { name: /^trained here/ }).waitFor();
-  expect((await answerOf(page, 'B')).length).toBeGreaterThan(0);
+  // After so few steps a model may well answer with a line end alone, which is a token too.
+  expect((await tokensOf(page, 'B')).length).toBeGreaterThan(0);
   expect(complaints).toEqual([]);
   await context.close();
 });

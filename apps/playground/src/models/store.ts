@@ -145,8 +145,23 @@ export interface SyncHandle {
   close(): void;
 }
 
-export const openSync = (handle: FileSystemFileHandle): Promise<SyncHandle> =>
-  (handle as unknown as { createSyncAccessHandle(): Promise<SyncHandle> }).createSyncAccessHandle();
+const LOCK_WAIT_MS = 100;
+const LOCK_TRIES = 50;
+
+/** Opens a file for writing in place. Throws Error while another tab writes to it. */
+export async function openSync(handle: FileSystemFileHandle): Promise<SyncHandle> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await (handle as unknown as { createSyncAccessHandle(): Promise<SyncHandle> }).createSyncAccessHandle();
+    } catch (error) {
+      if ((error as Error).name !== 'NoModificationAllowedError') throw error;
+      if (tries === LOCK_TRIES)
+        throw new Error(`${handle.name} is being written to, by another tab of this page it seems; close that one, or wait for it`);
+      // The worker of a page that was left lets go of its files a moment after the page is gone.
+      await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
+    }
+  }
+}
 
 const PROBE = 'room.probe';
 

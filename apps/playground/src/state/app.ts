@@ -1,4 +1,4 @@
-import { computed, effect, type Signal, signal } from '@preact/signals';
+import { batch, computed, effect, type Signal, signal } from '@preact/signals';
 import { Engine, EngineError, type WorkerLike } from '../worker/client.js';
 import type {
   DeviceInfo,
@@ -11,7 +11,16 @@ import type {
   TokenItem,
   TraceResult,
 } from '../worker/protocol.js';
-import { type PageSettings, type RunSettings, readSettings, type SharedSettings, type ViewName, writeSettings } from './settings.js';
+import { ADDRESS_PACE, paced } from './address.js';
+import {
+  type PageSettings,
+  type RunSettings,
+  readSettings,
+  type SharedSettings,
+  sharedDefaults,
+  type ViewName,
+  writeSettings,
+} from './settings.js';
 
 export const engine = new Engine(
   () => new Worker(new URL('../worker/main.ts', import.meta.url), { type: 'module', name: 'engine' }) as unknown as WorkerLike,
@@ -37,15 +46,10 @@ export const pageSettings = computed(
   }),
 );
 
-/** Keeps the address up to date, so that it can be shared at any time. */
+/** Keeps the address up to date, so that it can be shared, and the page loaded again, at any time. */
 export function followSettings(): void {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  effect(() => {
-    const query = writeSettings(pageSettings.value);
-    clearTimeout(timer);
-    // Browsers limit how often a page may change its address.
-    timer = setTimeout(() => history.replaceState(null, '', query === '' ? location.pathname : `?${query}`), 250);
-  });
+  const write = paced((query: string) => history.replaceState(null, '', query === '' ? location.pathname : `?${query}`), ADDRESS_PACE);
+  effect(() => write(writeSettings(pageSettings.value)));
 }
 
 export const setShared = (change: Partial<SharedSettings>): void => {
@@ -59,8 +63,11 @@ export type Status = 'idle' | 'waiting' | 'running' | 'done' | 'stopped' | 'erro
 
 /** What a pane shows. */
 export interface PaneState {
+  /** Of the run that it shows; 0 before there is one. Runs that have lost their place must not write over a newer one. */
+  readonly id: number;
   readonly status: Status;
-  readonly prompt: string;
+  /** What was asked. */
+  readonly shared: SharedSettings;
   readonly run: RunSettings | undefined;
   readonly tokens: readonly TokenItem[];
   readonly summary: RunSummary | undefined;
@@ -69,8 +76,9 @@ export interface PaneState {
 }
 
 export const emptyPane: PaneState = {
+  id: 0,
   status: 'idle',
-  prompt: '',
+  shared: sharedDefaults,
   run: undefined,
   tokens: [],
   summary: undefined,
@@ -140,7 +148,7 @@ export function report(error: unknown, what: string): void {
       text,
       actions:
         what === 'Loading the model'
-          ? [{ label: 'Load the built-in model', run: () => void openModel({ kind: 'embedded', name: '' }) }, onCpu]
+          ? [{ label: 'Load the built-in model', run: () => void openModel({ kind: 'embedded', name: '' }, true) }, onCpu]
           : [],
     });
 }
@@ -151,19 +159,36 @@ export const goTo = (to: ViewName): void => {
 
 let source: ModelSource = { kind: 'embedded', name: '' };
 
+/** Called when another model is asked for: what the one in use is doing ends. */
+export const onOpening: (() => void)[] = [];
+
 /** Called with every model that has been loaded. */
 export const onModel: ((info: ModelInfo) => void)[] = [];
 
-/** Loads a model; the page keeps the old one when that fails. Gives whether it worked. */
-export async function openModel(from: ModelSource): Promise<boolean> {
-  loading.value = { what: 'starting', loaded: 0, total: 1 };
+let openings = 0;
+
+/**
+ * Loads a model; the page keeps the old one when that fails. Gives whether it worked. A new model's prompt is its own: with `fresh` the old
+ * one goes.
+ */
+export async function openModel(from: ModelSource, fresh = false): Promise<boolean> {
+  const mine = ++openings;
+  const progress = (item: LoadItem | undefined) => {
+    if (mine === openings) loading.value = item;
+  };
+  progress({ what: 'starting', loaded: 0, total: 1 });
+  for (const f of onOpening) f();
   try {
-    const opened = await engine.call('open', { device: deviceWish.value, source: from }, { onItem: (item) => (loading.value = item) });
+    const opened = await engine.call('open', { device: deviceWish.value, source: from }, { onItem: progress });
     source = from;
-    device.value = opened.device;
-    model.value = opened.model;
-    modelName.value = from.kind === 'embedded' ? from.name : from.kind === 'stored' ? `stored:${from.id}` : '';
-    for (const pane of results) pane.value = emptyPane;
+    batch(() => {
+      device.value = opened.device;
+      model.value = opened.model;
+      modelName.value = from.kind === 'embedded' ? from.name : from.kind === 'stored' ? `stored:${from.id}` : '';
+      if (fresh) setShared({ prompt: '' });
+      for (const pane of results) pane.value = emptyPane;
+      progress(undefined);
+    });
     dismiss('Loading the model');
     deviceNotes(opened.device);
     void refreshMemory();
@@ -173,8 +198,16 @@ export async function openModel(from: ModelSource): Promise<boolean> {
     report(error, 'Loading the model');
     return false;
   } finally {
-    loading.value = undefined;
+    progress(undefined);
   }
+}
+
+/** Whether this model is the one in use, and no other is on its way. */
+export const isInUse = (info: ModelInfo): boolean => model.peek() === info && loading.peek() === undefined;
+
+/** Takes another model and shows what it answers. */
+export async function takeModel(from: ModelSource): Promise<void> {
+  if (await openModel(from, true)) goTo('think');
 }
 
 export function sourceFromSettings(): ModelSource {
@@ -186,7 +219,7 @@ export async function chooseDevice(wish: PageSettings['device']): Promise<void> 
   const before = deviceWish.value;
   deviceWish.value = wish;
   dismiss('lost');
-  if (!(await openModel(source))) deviceWish.value = before;
+  if (!(await openModel(source)) && deviceWish.value === wish) deviceWish.value = before;
 }
 
 /** A new worker with the same model: gives back all memory, whatever has happened. */

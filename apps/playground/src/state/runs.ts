@@ -1,13 +1,15 @@
-import { effect, type Signal, signal, untracked } from '@preact/signals';
+import { batch, effect, type Signal, signal, untracked } from '@preact/signals';
 import { EngineError } from '../worker/client.js';
 import type { ModelInfo, TokenItem } from '../worker/protocol.js';
 import {
   device,
   emptyPane,
   engine,
+  isInUse,
   messageOf,
   model,
   onModel,
+  onOpening,
   type PaneState,
   panes,
   refreshMemory,
@@ -26,18 +28,26 @@ export const finished: readonly [Signal<PaneState>, Signal<PaneState>] = [signal
 export const survey = signal<readonly number[]>([]);
 
 let controller: AbortController | undefined;
+let begun = 0;
 /** Whether a run is under way. */
 export const running = signal(false);
 
 export const stop = (): void => controller?.abort();
+
+/** Panes whose dial was turned, and which will run when it rests. */
+const turned: [ReturnType<typeof setTimeout> | undefined, ReturnType<typeof setTimeout> | undefined] = [undefined, undefined];
 
 /** Multiply-adds of a trace beyond which it is made only when asked for. */
 const CHEAP_TRACE = 4e9;
 
 export const traceCost = (info: ModelInfo, tokens: number, recurrences: number): number => info.coreParameters * tokens * recurrences;
 
-async function runPane(i: 0 | 1, signal: AbortSignal): Promise<void> {
+async function runPane(i: 0 | 1, id: number, signal: AbortSignal): Promise<void> {
   const pane = results[i];
+  const isShown = () => pane.value.id === id;
+  const change = (part: Partial<PaneState>) => {
+    if (isShown()) pane.value = { ...pane.value, ...part };
+  };
   const run = panes[i].value;
   const now = shared.value;
   // Tokens come faster than the screen is drawn: they are shown together, once a frame.
@@ -45,9 +55,9 @@ async function runPane(i: 0 | 1, signal: AbortSignal): Promise<void> {
   let frame = 0;
   const draw = () => {
     frame = 0;
-    pane.value = { ...pane.value, tokens };
+    change({ tokens });
   };
-  pane.value = { ...emptyPane, status: 'running', prompt: now.prompt, run };
+  pane.value = { ...emptyPane, id, status: 'running', shared: now, run };
   try {
     const summary = await engine.call(
       'generate',
@@ -61,7 +71,7 @@ async function runPane(i: 0 | 1, signal: AbortSignal): Promise<void> {
       },
     );
     cancelAnimationFrame(frame);
-    pane.value = { ...pane.value, status: 'done', tokens, summary };
+    change({ status: 'done', tokens, summary });
     if (summary.recovered > 0)
       show({
         key: 'recovered',
@@ -70,15 +80,16 @@ async function runPane(i: 0 | 1, signal: AbortSignal): Promise<void> {
         actions: [],
       });
     const info = model.value;
-    if (info !== undefined && traceCost(info, summary.labels.length, run.depth) <= CHEAP_TRACE) await tracePane(i, signal);
+    if (isShown() && info !== undefined && traceCost(info, summary.labels.length, run.depth) <= CHEAP_TRACE) await tracePane(i, signal);
   } catch (error) {
     cancelAnimationFrame(frame);
     const kind = error instanceof EngineError ? error.kind : 'other';
-    if (kind === 'aborted') pane.value = { ...pane.value, status: 'stopped', tokens };
-    else {
-      pane.value = { ...pane.value, status: 'error', tokens, error: messageOf(error) };
+    if (kind !== 'aborted') {
+      change({ status: 'error', tokens, error: messageOf(error) });
       if (kind === 'lost' || kind === 'memory') report(error, 'Generating');
-    }
+    } else if (pane.value.summary === undefined) change({ status: 'stopped', tokens });
+    // Stopped while it was recorded: the answer is whole.
+    else if (isShown()) finished[i].value = pane.value;
   }
 }
 
@@ -95,9 +106,9 @@ export function followResults(): void {
 
 /** Records what every recurrence did to the answer of a pane. */
 export async function tracePane(i: 0 | 1, signal?: AbortSignal): Promise<void> {
-  const { summary, run } = results[i].value;
+  const { summary, run, shared: asked } = results[i].value;
   if (summary === undefined || run === undefined) return;
-  const { seed, initScale } = shared.value;
+  const { seed, initScale } = asked;
   const tokens = [...summary.prompt, ...summary.tokens].slice(0, -1);
   const args = { tokens, recurrences: run.depth, seed, initScale };
   const trace = await engine.call('trace', args, signal === undefined ? {} : { signal });
@@ -109,12 +120,20 @@ export async function run(which: readonly (0 | 1)[] = [0, 1]): Promise<void> {
   stop();
   const mine = new AbortController();
   controller = mine;
-  running.value = true;
-  for (const i of which) results[i].value = { ...results[i].value, status: 'waiting' };
+  const id = ++begun;
+  batch(() => {
+    running.value = true;
+    for (const i of which) {
+      // What its dial was turned to is in this run.
+      clearTimeout(turned[i]);
+      results[i].value = { ...results[i].value, id, status: 'waiting' };
+    }
+  });
   try {
     for (const i of which) {
+      if (results[i].value.id !== id) continue;
       if (mine.signal.aborted) results[i].value = { ...results[i].value, status: 'stopped' };
-      else await runPane(i, mine.signal);
+      else await runPane(i, id, mine.signal);
     }
   } finally {
     if (controller === mine) {
@@ -130,7 +149,6 @@ export const isLive = (info: ModelInfo | undefined): boolean => info !== undefin
 /** Runs again, a little later, when settings change, as long as the model is small. */
 export function followDials(): void {
   panes.forEach((pane, i) => {
-    let timer: ReturnType<typeof setTimeout> | undefined;
     let first = true;
     effect(() => {
       void pane.value;
@@ -139,8 +157,8 @@ export function followDials(): void {
         return;
       }
       if (!untracked(() => isLive(model.value) && shared.value.prompt !== '')) return;
-      clearTimeout(timer);
-      timer = setTimeout(() => void run(running.peek() ? [0, 1] : [i as 0 | 1]), 60);
+      clearTimeout(turned[i]);
+      turned[i] = setTimeout(() => void run(running.peek() ? [0, 1] : [i as 0 | 1]), 60);
     });
   });
 }
@@ -149,7 +167,14 @@ const SURVEY_DEPTHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 
 /** On a new model: its examples are tried, a telling one is asked, and both panes answer. */
 export function followModels(): void {
+  const end = () => {
+    stop();
+    for (const timer of turned) clearTimeout(timer);
+  };
+  onOpening.push(end);
   onModel.push((info) => {
+    // Also what was asked of the old model while this one was loaded.
+    end();
     void (async () => {
       survey.value = [];
       if (!info.hasTokenizer) return;
@@ -161,6 +186,7 @@ export function followModels(): void {
           return [];
         });
       }
+      if (!isInUse(info)) return;
       const typed = shared.value.prompt;
       if (typed === '' && info.examples.length > 0) setShared({ prompt: tellingExample(info, survey.value) });
       if (panes[1].value.depth === runDefaults(8).depth && info.meanRecurrence > 1 && typed === '')

@@ -1,13 +1,14 @@
 import { signal, useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { solve, verdict } from '../state/answers.js';
-import { engine, messageOf, model, onModel, panes, setPane, shared } from '../state/app.js';
+import { engine, messageOf, model, onModel, onOpening, panes, setPane, shared } from '../state/app.js';
 import { Dial } from '../ui/dial.js';
 import { Tokens } from '../ui/tokens.js';
 import { EngineError } from '../worker/client.js';
 import type { RunSummary, TokenItem } from '../worker/protocol.js';
 
 interface Turn {
+  readonly id: number;
   readonly question: string;
   readonly depth: number;
   readonly tokens: readonly TokenItem[];
@@ -18,6 +19,7 @@ interface Turn {
 
 const turns = signal<readonly Turn[]>([]);
 let controller: AbortController | undefined;
+let begun = 0;
 
 const textOf = ({ tokens }: Turn): string => tokens.map(({ text }) => text).join('');
 
@@ -26,6 +28,7 @@ function clear(): void {
   turns.value = [];
   void engine.call('chatReset', undefined);
 }
+onOpening.push(() => controller?.abort());
 onModel.push(() => {
   turns.value = [];
 });
@@ -40,18 +43,19 @@ async function send(question: string): Promise<void> {
     ]),
     { role: 'user' as const, content: question },
   ];
-  const at = turns.value.length;
-  turns.value = [...turns.value, { question, depth: run.depth, tokens: [], summary: undefined, state: 'running', error: '' }];
+  const id = ++begun;
+  turns.value = [...turns.value, { id, question, depth: run.depth, tokens: [], summary: undefined, state: 'running', error: '' }];
   const change = (part: Partial<Turn>) => {
-    turns.value = turns.value.map((turn, i) => (i === at ? { ...turn, ...part } : turn));
+    turns.value = turns.value.map((turn) => (turn.id === id ? { ...turn, ...part } : turn));
+  };
+  const tokens: TokenItem[] = [];
+  const take = (token: TokenItem) => {
+    tokens.push(token);
+    change({ tokens: [...tokens] });
   };
   controller = new AbortController();
   try {
-    const summary = await engine.call(
-      'chat',
-      { messages, shared: shared.value, run },
-      { signal: controller.signal, onItem: (token) => change({ tokens: [...(turns.value[at]?.tokens ?? []), token] }) },
-    );
+    const summary = await engine.call('chat', { messages, shared: shared.value, run }, { signal: controller.signal, onItem: take });
     change({ summary, state: 'done' });
   } catch (error) {
     if (error instanceof EngineError && error.kind === 'aborted') change({ state: 'stopped' });

@@ -185,7 +185,8 @@ function Thought({ bench, i, pauseAt }: { bench: Bench; i: number; pauseAt: numb
  * The prompt alone where nothing was recorded.
  */
 function contestedPrompt(): string {
-  const { trace, summary, tokens, prompt } = results[1].value;
+  const { trace, summary, tokens, shared: asked } = results[1].value;
+  const { prompt } = asked;
   if (trace === undefined || summary === undefined || prompt !== shared.value.prompt) return shared.value.prompt;
   const first = summary.prompt.length - 1;
   const settledAfter = tokens.map(({ label }, j) => {

@@ -1,22 +1,17 @@
 import { signal, useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { engine, goTo, messageOf, model, openModel, refreshStorage, report, setShared, storage } from '../state/app.js';
+import { engine, messageOf, model, refreshStorage, report, storage, takeModel } from '../state/app.js';
 import { collectDrop, collectFiles, type PickedFile } from '../state/drop.js';
 import { Bar, Empty } from '../ui/controls.js';
 import { bytes, count, duration } from '../ui/format.js';
 import { EngineError } from '../worker/client.js';
-import type { DownloadProgress, ModelSource, StoredModel } from '../worker/protocol.js';
+import type { DownloadProgress, StoredModel } from '../worker/protocol.js';
 
 const HUB = 'https://huggingface.co';
 
 const progress = signal<DownloadProgress | undefined>(undefined);
 const problem = signal<{ readonly text: string; readonly origin: string } | undefined>(undefined);
 let controller: AbortController | undefined;
-
-async function use(source: ModelSource): Promise<void> {
-  setShared({ prompt: '' });
-  if (await openModel(source)) goTo('think');
-}
 
 async function download(origin: string, endpoint: string): Promise<void> {
   controller = new AbortController();
@@ -29,7 +24,7 @@ async function download(origin: string, endpoint: string): Promise<void> {
     );
     progress.value = undefined;
     await refreshStorage();
-    await use({ kind: 'stored', id: stored.id });
+    await takeModel({ kind: 'stored', id: stored.id });
   } catch (error) {
     progress.value = undefined;
     if (!(error instanceof EngineError && error.kind === 'aborted')) problem.value = { text: messageOf(error), origin };
@@ -49,7 +44,7 @@ async function take(files: Promise<readonly PickedFile[]>): Promise<void> {
               .slice(0, 6)
               .join(', ')}; drop the whole folder of the checkpoint`,
       );
-    await use({ kind: 'files', name: found[0]!.folder, files: found.map(({ name, blob }) => ({ name, blob })) });
+    await takeModel({ kind: 'files', name: found[0]!.folder, files: found.map(({ name, blob }) => ({ name, blob })) });
   } catch (error) {
     report(error, 'Opening the files');
   }
@@ -194,7 +189,7 @@ function Stored({ stored }: { stored: StoredModel }) {
       </td>
       <td class="buttons">
         {stored.complete ? (
-          <button type="button" onClick={() => void use({ kind: 'stored', id: stored.id })}>
+          <button type="button" onClick={() => void takeModel({ kind: 'stored', id: stored.id })}>
             Use
           </button>
         ) : (
@@ -272,7 +267,7 @@ export function ModelsView() {
           </p>
           {info.about === '' ? null : <p class="quiet">{info.about}</p>}
           {info.source === 'embedded' ? null : (
-            <button type="button" onClick={() => void use({ kind: 'embedded', name: '' })}>
+            <button type="button" onClick={() => void takeModel({ kind: 'embedded', name: '' })}>
               Back to the built-in model
             </button>
           )}

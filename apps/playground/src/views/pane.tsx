@@ -68,8 +68,9 @@ function StrategyFields({ i }: { i: 0 | 1 }) {
 }
 
 function Verdict({ state }: { state: PaneState }) {
-  const known = solve(state.prompt);
-  const listed = model.value?.examples.find(({ prompt }) => prompt === state.prompt)?.answer;
+  const asked = state.shared.prompt;
+  const known = solve(asked);
+  const listed = model.value?.examples.find(({ prompt }) => prompt === asked)?.answer;
   const found = state.summary === undefined ? undefined : verdict(state.summary.text, listed === undefined ? known : [listed, ...known]);
   return <span class={found === undefined ? 'verdict' : found.good ? 'verdict good' : 'verdict bad'}>{found?.text}</span>;
 }
@@ -119,6 +120,7 @@ export function Pane({ i }: { i: 0 | 1 }) {
       class={focused.value === i ? 'pane focused' : 'pane'}
       aria-label={name}
       data-status={state.status}
+      data-run={state.id}
       style={{ '--depth': depthColor(settings.depth) }}
     >
       <div class="pane-head">

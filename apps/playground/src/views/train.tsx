@@ -1,5 +1,5 @@
 import { signal } from '@preact/signals';
-import { engine, goTo, messageOf, model, openModel, setShared } from '../state/app.js';
+import { engine, messageOf, model, takeModel } from '../state/app.js';
 import { seriesColor } from '../ui/color.js';
 import { Amount, Choice, Empty, Metric, Tick } from '../ui/controls.js';
 import { percent } from '../ui/format.js';
@@ -62,7 +62,9 @@ async function start(): Promise<void> {
   } catch (error) {
     if (!controller.signal.aborted) problem.value = messageOf(error);
   } finally {
-    state.value = steps.value.length > 0 || arrived.length > 0 ? 'done' : 'idle';
+    cancelAnimationFrame(frame);
+    draw();
+    state.value = steps.value.length > 0 ? 'done' : 'idle';
   }
 }
 
@@ -79,11 +81,6 @@ async function save(): Promise<void> {
   } catch (error) {
     problem.value = messageOf(error);
   }
-}
-
-async function use(): Promise<void> {
-  setShared({ prompt: '' });
-  if (await openModel({ kind: 'trained' })) goTo('think');
 }
 
 function Form() {
@@ -139,7 +136,11 @@ function Form() {
         <button type="button" disabled={state.value !== 'done'} onClick={() => void save()}>
           Save as safetensors
         </button>
-        <button type="button" disabled={state.value !== 'done' || model.value === undefined} onClick={() => void use()}>
+        <button
+          type="button"
+          disabled={state.value !== 'done' || model.value === undefined}
+          onClick={() => void takeModel({ kind: 'trained' })}
+        >
           Use it in Think
         </button>
       </p>
