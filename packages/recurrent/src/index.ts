@@ -9,6 +9,7 @@ export { familyOf, llama, type ModelFamily, olmo2, ouro, sandwich } from './fami
 export { beginPass, type ForwardOptions, forward, latentStates } from './forward.js';
 export { initParams } from './init.js';
 export { type LoadModelOptions, loadRecurrentModel } from './load.js';
+export { measureToken } from './measure.js';
 export { concatInjection, finalNorm, type InitialState, RecurrentModel, type RecurrentParts, unchanged } from './model.js';
 export {
   type BlockParams,

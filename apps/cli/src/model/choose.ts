@@ -1,44 +1,10 @@
-import { forward, type RecurrentModel } from '@unroll/recurrent';
+import { measureToken, type RecurrentModel } from '@unroll/recurrent';
 import type { Device } from '@unroll/tensor';
 import type { Io } from '../io.js';
 import { type DeviceName, type OpenedDevice, openCpu, openWebGPU } from './device.js';
 
 export interface Placed extends OpenedDevice {
   readonly model: RecurrentModel;
-}
-
-const PROMPT = 8;
-// Beyond this a measurement on a slow device would be felt; one token is always finished.
-const BUDGET_MS = 1500;
-const TOKENS = 3;
-
-/** Milliseconds of a generated token at the model's usual depth, the fastest of a few; compiling is left out by a first token. */
-export async function measureToken(model: RecurrentModel): Promise<number> {
-  const length = Math.min(PROMPT, Math.max(1, model.contextLength - TOKENS - 1));
-  const cache = model.createCache();
-  const run = async (tokens: number[]): Promise<void> => {
-    const logits = forward(model, [tokens], { cache });
-    try {
-      await logits.data();
-    } finally {
-      logits.dispose();
-    }
-  };
-  try {
-    const began = performance.now();
-    await run(Array.from({ length }, (_, i) => i % model.vocabularySize));
-    let best = Number.POSITIVE_INFINITY;
-    for (let i = 0; i <= TOKENS && cache.length() < model.contextLength; i++) {
-      const started = performance.now();
-      await run([0]);
-      // The first token compiles what a prompt does not use.
-      if (i > 0 || performance.now() - began > BUDGET_MS) best = Math.min(best, performance.now() - started);
-      if (performance.now() - began > BUDGET_MS) break;
-    }
-    return best;
-  } finally {
-    cache.dispose();
-  }
 }
 
 async function place(opened: OpenedDevice, load: (device: Device) => Promise<RecurrentModel>): Promise<Placed> {

@@ -6,14 +6,12 @@ import type { Tokenizer } from '@unroll/tokenizer';
 import { defaultEmbedded, embeddedFiles } from '../models/embedded.js';
 import { type OpenedFiles, openFiles } from '../models/source.js';
 import { storedFiles } from '../models/store.js';
-import { type Chosen, chooseDevice } from './device.js';
+import { giveBack, type Placed, placeModel } from './device.js';
 import { Turns } from './host.js';
 import type { DeviceWish, Example, LoadItem, MemoryInfo, ModelInfo, ModelSource, Opened } from './protocol.js';
 
 /** A model on its device. */
-export interface Loaded {
-  readonly chosen: Chosen;
-  readonly model: RecurrentModel;
+export interface Loaded extends Placed {
   readonly opened: OpenedFiles;
   readonly info: ModelInfo;
   readonly source: ModelSource;
@@ -45,36 +43,35 @@ export class EngineState {
 
   async open(wish: DeviceWish, source: ModelSource, item: (item: LoadItem) => void, signal?: AbortSignal): Promise<Opened> {
     const opened = await this.#openSource(source);
-    const chosen = await chooseDevice(wish, opened.checkpoint.totalBytes);
-    let model: RecurrentModel;
+    const { configJson: config, checkpoint: weights, name } = opened;
+    let placed: Placed;
     try {
-      model = await loadRecurrentModel({
-        device: chosen.device,
-        config: opened.configJson,
-        weights: opened.checkpoint,
-        onProgress: ({ loaded, total }) => item({ what: `loading ${opened.name}`, loaded, total }),
+      placed = await placeModel(wish, weights.totalBytes, async (device) => {
+        const onProgress = ({ loaded, total }: { readonly loaded: number; readonly total: number }) =>
+          item({ what: `loading ${name}`, loaded, total });
+        const model = await loadRecurrentModel({ device, config, weights, onProgress });
+        if (signal?.aborted === true) model.dispose();
+        signal?.throwIfAborted();
+        return model;
       });
-      signal?.throwIfAborted();
     } catch (error) {
-      chosen.device.dispose();
       await opened.checkpoint.close();
       throw error;
     }
     this.unload();
-    this.#loaded = { chosen, model, opened, source, wish, info: describeModel(opened, source, opened.checkpoint.totalBytes) };
-    return { device: chosen.info, model: this.#loaded.info };
+    this.#loaded = { ...placed, opened, source, wish, info: describeModel(opened, source, weights.totalBytes) };
+    return { device: placed.chosen.info, model: this.#loaded.info };
   }
 
   unload(): void {
     for (const f of this.onUnload) f();
     if (this.#loaded === undefined) return;
-    const { model, chosen, opened } = this.#loaded;
+    const loaded = this.#loaded;
     this.#loaded = undefined;
     try {
-      model.dispose();
+      giveBack(loaded);
     } finally {
-      chosen.device.dispose();
-      void opened.checkpoint.close();
+      void loaded.opened.checkpoint.close();
     }
   }
 
