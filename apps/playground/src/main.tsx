@@ -8,6 +8,7 @@ import './styles/shell.css';
 import './styles/base.css';
 import './styles/controls.css';
 import './styles/think.css';
+import './styles/tokens.css';
 import './styles/inside.css';
 import './styles/pages.css';
 

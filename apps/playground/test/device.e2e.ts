@@ -34,6 +34,7 @@ test('without WebGPU a link that asks for it says so, with the CPU as a way out'
     expect(await page.getByRole('alert').textContent()).toContain('found no adapter');
     await page.getByRole('button', { name: 'Use the CPU' }).click();
     expect(await answerOf(page, 'B')).toBe('109');
+    await page.getByRole('button', { name: /^adder/ }).waitFor();
     await page.getByRole('button', { name: /^CPU/ }).click();
     expect(await page.locator('.facts').textContent()).toMatch(/you chose the CPU.*none found/);
   } finally {
@@ -70,4 +71,27 @@ test('after one visit the page works without a network', async () => {
   } finally {
     await own.close();
   }
+});
+
+test('when the memory is full the page says so, and a new engine has the model that was asked for', async () => {
+  const { page, context } = await playground.open('?view=device');
+  // The browser gives the next worker no more memory than it begins with.
+  let full = true;
+  await context.route(/\/assets\/main-[^/]*\.js$/, async (route) => {
+    const refuse = "WebAssembly.Memory.prototype.grow = () => { throw new RangeError('WebAssembly.Memory.grow(): refused'); };";
+    const response = await route.fetch();
+    await route.fulfill({ response, body: (full ? refuse : '') + (await response.text()) });
+  });
+  await page.goto(`${playground.url}?model=adder&device=cpu&prompt=${PROMPT}&b.depth=2`);
+  const banner = page.locator('.banner.problem');
+  await banner.getByText('A smaller model, a smaller KV policy or less depth needs less').waitFor();
+  expect(await banner.textContent()).toMatch(/no room for \d+ bytes;.*the system gave \d+ and refused more/);
+  await page.locator('section[aria-label="Pane B"][data-status="error"]').waitFor();
+  const before = await lastRun(page);
+  full = false;
+  await banner.getByRole('button', { name: 'Start the engine anew' }).click();
+  expect(await answerOf(page, 'B', before)).toBe('109');
+  await page.getByRole('button', { name: /^adder/ }).waitFor();
+  await banner.waitFor({ state: 'detached' });
+  await context.close();
 });

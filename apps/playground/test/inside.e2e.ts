@@ -245,22 +245,3 @@ test('interventions: a fork is the same thought, noise moves it, and it comes ba
   expect(complaints).toEqual([]);
   await context.close();
 });
-
-test('chat answers turn by turn, and Stop and New conversation are there', async () => {
-  const { page, context } = await playground.open(ask('&view=chat'));
-  await page.getByRole('button', { name: /^adder/ }).waitFor();
-  for (const [i, [question, answer]] of [
-    ['90+19=', '109'],
-    ['90+18=', '108'],
-  ].entries()) {
-    await page.getByLabel('Message', { exact: true }).fill(question!);
-    await page.keyboard.press('Enter');
-    const turn = page.locator('.turn').nth(i);
-    await turn.getByText('✓ right').waitFor();
-    expect((await turn.locator('.token-text').allTextContents()).join('')).toBe(`${answer}⏎`);
-  }
-  expect(await page.locator('.turn').nth(1).textContent()).toMatch(/prompt tokens from the last turn/);
-  await page.getByRole('button', { name: 'New conversation' }).click();
-  await expect.poll(() => page.locator('.turn').count(), patiently).toBe(0);
-  await context.close();
-});

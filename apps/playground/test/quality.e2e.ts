@@ -65,6 +65,43 @@ test.each(['light', 'dark'] as const)('no serious accessibility violations, %s',
   await context.close();
 });
 
+test('the theme button changes the page and what is drawn on it, and the choice stays', async () => {
+  const { page, context } = await playground.open('?inside=settling', { colorScheme: 'light' });
+  await page.locator('canvas.heat').waitFor();
+  /** Brightness of the page, and of the darkest and the brightest text beside the heat map. */
+  const look = () =>
+    page.evaluate(() => {
+      const bright = ([r, g, b]: readonly number[]) => Math.round((r! + g! + b!) / 3);
+      const canvas = document.querySelector<HTMLCanvasElement>('canvas.heat')!;
+      const { data } = canvas.getContext('2d')!.getImageData(0, 0, 40, canvas.height);
+      const text: number[] = [];
+      for (let i = 0; i < data.length; i += 4) if (data[i + 3] === 255) text.push(bright([...data.slice(i, i + 3)]));
+      const page = bright((getComputedStyle(document.body).backgroundColor.match(/\d+/g) ?? []).map(Number));
+      return [page, Math.min(...text), Math.max(...text)];
+    });
+  const [light, dark] = [
+    [245, 101, 101],
+    [19, 169, 169],
+  ];
+  await expect.poll(look, patiently).toEqual(light);
+  const button = page.getByRole('button', { name: /^Theme/ });
+  for (const [name, expected] of [
+    ['light', light],
+    ['dark', dark],
+    ['system', light],
+    ['light', light],
+    ['dark', dark],
+  ] as const) {
+    await button.click();
+    await page.getByRole('button', { name: `Theme: ${name}; change it` }).waitFor();
+    await expect.poll(look, patiently).toEqual(expected);
+  }
+  await page.reload();
+  await page.locator('canvas.heat').waitFor();
+  await expect.poll(look, patiently).toEqual(dark);
+  await context.close();
+});
+
 test('no view scrolls sideways on a phone', async () => {
   const { page, context } = await playground.open('', { viewport: { width: 375, height: 720 }, hasTouch: true, isMobile: true });
   const wide: string[] = [];

@@ -157,7 +157,8 @@ export const goTo = (to: ViewName): void => {
   view.value = to;
 };
 
-let source: ModelSource = { kind: 'embedded', name: '' };
+/** What is open, or at first what the address asks for. */
+let source: ModelSource = sourceFromSettings();
 
 /** Called when another model is asked for: what the one in use is doing ends. */
 export const onOpening: (() => void)[] = [];

@@ -20,7 +20,11 @@ export const nextTheme = (): void => {
   theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length]!;
 };
 
+/** Colours of the theme that canvases read. As colours, not as text, so that what they read has been decided between light and dark. */
+const READ = ['--line', '--quiet', '--text'];
+
 export function followTheme(): void {
+  for (const name of READ) CSS.registerProperty({ name, syntax: '<color>', inherits: true, initialValue: 'gray' });
   effect(() => {
     const { dataset } = document.documentElement;
     if (theme.value === 'system') delete dataset.theme;

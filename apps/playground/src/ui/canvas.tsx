@@ -1,4 +1,5 @@
 import { useEffect, useRef } from 'preact/hooks';
+import { onTheme } from './on-theme.js';
 
 export interface Paint {
   readonly context: CanvasRenderingContext2D;
@@ -36,14 +37,10 @@ export function Canvas(props: {
     draw();
     const sizes = new ResizeObserver(draw);
     sizes.observe(canvas);
-    const theme = new MutationObserver(draw);
-    theme.observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] });
-    const system = matchMedia('(prefers-color-scheme: dark)');
-    system.addEventListener('change', draw);
+    const endTheme = onTheme(draw);
     return () => {
       sizes.disconnect();
-      theme.disconnect();
-      system.removeEventListener('change', draw);
+      endTheme();
     };
   }, [paint, height]);
   return (

@@ -2,6 +2,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { logMarks } from './log-marks.js';
+import { onTheme } from './on-theme.js';
 
 export interface Line {
   readonly label: string;
@@ -29,13 +30,13 @@ export function Plot(props: {
     const host = ref.current!;
     const style = getComputedStyle(host);
     const axis = {
-      stroke: style.getPropertyValue('--quiet').trim(),
+      stroke: () => style.getPropertyValue('--quiet'),
       grid: { show: false },
       ticks: { show: false },
       font: '12px system-ui, sans-serif',
     };
     const [logX, logY] = [props.log === 'x' || props.log === 'both', props.log === 'y' || props.log === 'both'];
-    const faint = { stroke: `color-mix(in srgb, ${style.getPropertyValue('--line').trim()} 60%, transparent)`, width: 1 };
+    const faint = { stroke: () => `color-mix(in srgb, ${style.getPropertyValue('--line')} 60%, transparent)`, width: 1 };
     const made = new uPlot(
       {
         width: Math.max(200, host.clientWidth),
@@ -90,8 +91,10 @@ export function Plot(props: {
     plot.current = made;
     const sizes = new ResizeObserver(() => made.setSize({ width: Math.max(200, host.clientWidth), height: props.height }));
     sizes.observe(host);
+    const endTheme = onTheme(() => made.redraw());
     return () => {
       sizes.disconnect();
+      endTheme();
       made.destroy();
     };
   }, [shape]);
