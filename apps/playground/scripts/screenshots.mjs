@@ -83,7 +83,7 @@ const PICTURES = [
     { ...DESKTOP, colorScheme: 'light' },
     async (page) => {
       await page.locator('.status .pill:not(.loading)').first().waitFor();
-      for (const [i, question] of ['731+94=', '69862+90145='].entries()) {
+      for (const [i, question] of ['91688+88489=', '%2443312132341143='].entries()) {
         await page.getByLabel('Message', { exact: true }).fill(question);
         await page.keyboard.press('Enter');
         await page.locator('.turn').nth(i).getByText('tokens/s').waitFor();
@@ -107,6 +107,7 @@ try {
     const page = await context.newPage();
     await page.goto(server.url + query);
     await steps(page);
+    await page.evaluate(() => window.scrollTo(0, 0));
     await page.waitForTimeout(600);
     const phone = options.isMobile === true;
     await page.screenshot({ path: join(OUT, `${name}.png`), fullPage: !phone });

@@ -113,6 +113,21 @@ test('no view scrolls sideways on a phone', async () => {
   await context.close();
 });
 
+test('on a phone the first screen has the question, one row of examples, and the dial', async () => {
+  const { page, context } = await playground.open('', { viewport: { width: 375, height: 720 }, hasTouch: true, isMobile: true });
+  await answerOf(page, 'B');
+  const bottomOf = async (selector: string) => {
+    const box = (await page.locator(selector).first().boundingBox())!;
+    return box.y + box.height;
+  };
+  expect(await page.locator('.chip').count()).toBeGreaterThan(8);
+  const rows = await page.locator('.chip').evaluateAll((all) => new Set(all.map((chip) => chip.getBoundingClientRect().top)).size);
+  expect(rows).toBe(1);
+  expect(await bottomOf('#prompt')).toBeLessThan(await bottomOf('.chips'));
+  expect(await bottomOf('section[aria-label="Pane A"] .dial')).toBeLessThan(720);
+  await context.close();
+});
+
 test('nothing shifts while an answer streams', async () => {
   const { page, context } = await playground.open(`?model=adder&prompt=${encodeURIComponent('69862+90145=')}`);
   await answerOf(page, 'B');
