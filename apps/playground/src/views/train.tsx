@@ -71,7 +71,7 @@ async function start(): Promise<void> {
 async function save(): Promise<void> {
   try {
     const { files } = await engine.call('trainSave', undefined);
-    for (const { name, blob } of files.filter(({ name }) => name === 'model.safetensors' || name === 'config.json')) {
+    for (const { name, blob } of files) {
       const link = document.createElement('a');
       link.href = URL.createObjectURL(blob);
       link.download = name;
