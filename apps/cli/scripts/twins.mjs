@@ -1,10 +1,11 @@
 // What depth buys at equal data: trains a recipe on a quarter of its steps, and beside it two models without recurrence on the very same
 // problems: its fixed-depth twin (the same parameters, one pass) and its compute-matched twin (as many layers of its own as the recurrent
-// model runs at its mean depth, one pass). Prints how each answers held-out problems.
+// model runs at its mean depth, one pass). Prints how each answers held-out problems of the recipe's tasks.
 //
 //   node apps/cli/scripts/twins.mjs packages/train/recipes/scratch.json --out runs/twins [--steps N] [--threads N] [--problems FILE] [--depths 1,8,16] [--deep-rate X]
 //
 // A run that was killed goes on where it was: the folders are those of `unroll train`.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -75,8 +76,12 @@ export async function compareTwins(recipe, { out, steps, problems, depths, deepR
   const log = await train('recurrent', short);
   const { fixed, deep } = twinsOf(short, recipe.curriculum && planOf(log), deepRate);
   const logs = { recurrent: log, fixed: await train('fixed', fixed), deep: await train('deep', deep) };
+  const asked = join(out, 'problems.jsonl');
+  const known = new Set(recipe.tasks.map((/** @type {{ task: string }} */ { task }) => task));
+  const lines = readFileSync(problems, 'utf8').split('\n');
+  writeFileSync(asked, lines.filter((line) => line !== '' && known.has(JSON.parse(line).task)).join('\n'));
   const evaluate = async (/** @type {string} */ name, /** @type {string[]} */ at) =>
-    cellsOf(await unroll(['eval', problems, '--model', join(out, name, 'model'), '--by', 'task', '--depths', at.join(',')]));
+    cellsOf(await unroll(['eval', asked, '--model', join(out, name, 'model'), '--by', 'task', '--depths', at.join(',')]));
   const [recurrent, one, many] = [await evaluate('recurrent', depths), await evaluate('fixed', ['1']), await evaluate('deep', ['1'])];
   const tokens = (/** @type {{ tokens: number }[]} */ lines) => lines.reduce((sum, line) => sum + line.tokens, 0);
   const counts = Object.values(logs).map(tokens);

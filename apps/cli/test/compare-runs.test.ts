@@ -63,7 +63,11 @@ const run = async (argv: string[]) => {
 it('trains all three on the same tokens and prints how each answers', async () => {
   const folder = temporaryFolder();
   const problems = join(folder, 'problems.jsonl');
-  const lines = ['#01=', '#11=', '&12='].map((prompt) => ({ prompt, answer: '1', task: prompt[0] === '#' ? 'parity' : 'chain' }));
+  const lines = ['#01=', '#11=', '&12=', '1+1='].map((prompt, i) => ({
+    prompt,
+    answer: '1',
+    task: ['parity', 'parity', 'chain', 'addition'][i],
+  }));
   writeFileSync(problems, lines.map((line) => JSON.stringify(line)).join('\n'));
   const options = { out: join(folder, 'twins'), steps: 12, problems, depths: ['1', '4'], more: ['--eval-problems', '4'], unroll: run };
   const text = await compareTwins(recipe, options);

@@ -37,8 +37,6 @@ export interface KVCacheUsage {
   readonly logicalBytes: number;
   /** Bytes that the pool takes: at most 1.25 times the logical ones and 16 tokens for each slot, whatever was forgotten since. */
   readonly allocatedBytes: number;
-  /** Bytes beside the pool, of what recorded passes are told: the rows of each layer call, positions, inputs. */
-  readonly tableBytes: number;
 }
 
 /** What `KVCache.save` gives, on the host. */
@@ -77,6 +75,8 @@ export class KVCache {
   readonly #every: readonly number[];
   #rows = 0;
   #capacity = 0;
+  /** Rows that the pool will have when it is next needed. */
+  #planned = 0;
   #keys: Tensor | null = null;
   #values: Tensor | null = null;
   readonly #decoding: Decoding;
@@ -111,8 +111,9 @@ export class KVCache {
       layers,
       keys: this.#tables,
       claim: (table, slot, position) => this.#claim(table, slot, position),
+      plan: () => this.#plan(),
       pool: () => {
-        this.#reserve(this.#rows);
+        this.#reserve();
         return { k: this.#keys!, v: this.#values! };
       },
     });
@@ -307,8 +308,15 @@ export class KVCache {
       tokens: Math.max(...this.#tables.map((table) => table.length)),
       logicalBytes: (this.#rows - this.#freeRows.length) * rowBytes,
       allocatedBytes: this.#capacity * rowBytes,
-      tableBytes: this.#decoding.bytes,
     };
+  }
+
+  /**
+   * Bytes beside the pool, of what recorded passes are told: the rows of each layer call, positions, inputs. Not part of `usage()`, since
+   * what is recorded depends on how long passes take.
+   */
+  get tableBytes(): number {
+    return this.#decoding.bytes;
   }
 
   dispose(): void {
@@ -351,7 +359,7 @@ export class KVCache {
     this.#tables.forEach((table, b) => {
       table.length = lengths[b]!;
     });
-    this.#reserve(this.#rows);
+    this.#reserve();
   }
 
   #newRow(): number {
@@ -391,7 +399,7 @@ export class KVCache {
       const slot = position < table.decodeFrom ? slots[row]! : slotOf(this.policy, this.layers, calls[row]!, true);
       return this.#claim(table, slot, position);
     });
-    this.#reserve(this.#rows);
+    this.#reserve();
     const rows = this.device.tensor(writes, [tables.length, T], { memory: 'kv' });
     try {
       scatterRows(this.#keys!, rows, k);
@@ -407,12 +415,22 @@ export class KVCache {
     return { k: this.#keys!, v: this.#values!, keyRows: this.device.tensor(keyRows, [tables.length, width], { dtype: 'i32' }) };
   }
 
-  #reserve(rows: number): void {
-    if (rows <= this.#capacity) return;
+  /**
+   * Decides how large the pool must be for the rows claimed by now. Asked after every layer call, whether these run at once or later, so
+   * that the sizes do not depend on how many calls are recorded together.
+   */
+  #plan(): void {
+    if (this.#rows <= this.#planned) return;
     // A fifth ahead, so that copies stay rare, and a page of tokens for each slot, so that a short text's recordings are not made anew for
     // every few of its tokens: what is recorded names the pool.
+    this.#planned = Math.max(Math.ceil(this.#planned * 1.2), this.#rows + pageTokens * this.#slots());
+  }
+
+  #reserve(): void {
+    this.#plan();
+    if (this.#planned <= this.#capacity) return;
     this.#resize(
-      Math.max(Math.ceil(this.#capacity * 1.2), rows + pageTokens * this.#slots()),
+      this.#planned,
       Int32Array.from({ length: this.#capacity }, (_, i) => i),
     );
   }
@@ -420,10 +438,10 @@ export class KVCache {
   /** Gives memory back when much was forgotten: what is left moves together. */
   #shrink(): void {
     const used = this.#rows - this.#freeRows.length;
-    if (this.#capacity <= mostSpare * used) return;
+    if (this.#planned <= mostSpare * used) return;
     const slots = this.#slots();
     // Journals know rows by their numbers.
-    if (this.#capacity <= mostSpare * used + mostPage * slots || this.#tables.some(({ journal }) => journal !== null)) return;
+    if (this.#planned <= mostSpare * used + mostPage * slots || this.#tables.some(({ journal }) => journal !== null)) return;
     if (used === 0) this.#decoding.reset();
     const places = new Map<number, number>();
     const place = (row: number) => {
@@ -459,6 +477,7 @@ export class KVCache {
     this.#keys = move(this.#keys);
     this.#values = move(this.#values);
     this.#capacity = capacity;
+    this.#planned = capacity;
   }
 
   #slots(): number {

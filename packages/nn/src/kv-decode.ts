@@ -14,6 +14,8 @@ export interface CacheAccess {
   readonly keys: readonly KeyTable[];
   /** The pool's row that a position writes in a slot. */
   claim(table: KeyTable, slot: number, position: number): number;
+  /** To be called behind the claims of every layer call. */
+  plan(): void;
   /** The pool (R, Hk, D), with room for all rows claimed; other tensors than before when it grew. */
   pool(): { readonly k: Tensor; readonly v: Tensor };
 }
@@ -295,6 +297,7 @@ export class Decoding {
           writes[b * shape.T + t] = rows[i]!;
         });
       });
+      this.cache.plan();
       own(c, writes);
     });
     for (const { sequence } of spans) keys[sequence]!.takeTouched();

@@ -10,7 +10,7 @@ const tokenizer = parseTokenizer({ tokenizer: files.tokenizer, config: files.tok
 const model = await loadRecurrentModel({ device, config: files.config, weights: await openSafetensors(bytesSource(files.weights)) });
 
 // #region strategies
-import { type CommonOptions, type GeneratedToken, generate, kl, latentDiff } from '@unroll/sampler';
+import { type CommonOptions, collect, generate, kl, latentDiff } from '@unroll/sampler';
 
 const strategies: Record<string, Partial<CommonOptions>> = {
   plain: { recurrences: 16 },
@@ -21,11 +21,9 @@ const strategies: Record<string, Partial<CommonOptions>> = {
 };
 const answers: string[] = [];
 for (const [name, strategy] of Object.entries(strategies)) {
-  const tokens: GeneratedToken[] = [];
-  for await (const token of generate({ model, tokenizer, prompt: '731+94=', ...strategy })) tokens.push(token);
-  const { corePasses, meanRecurrences, cache } = tokens[tokens.length - 1]!.report!;
-  answers.push(tokens.map(({ text }) => text).join(''));
-  console.log(name, answers.at(-1), { corePasses, meanRecurrences, slots: cache.slots });
+  const { text, report } = await collect(generate({ model, tokenizer, prompt: '731+94=', ...strategy }));
+  answers.push(text);
+  console.log(name, text, { corePasses: report?.corePasses, meanRecurrences: report?.meanRecurrences, slots: report?.cache.slots });
 }
 // #endregion
 

@@ -1,4 +1,5 @@
 export { type AgreementOptions, agreement, type TokenAgreement } from './agreement.js';
+export { type Collected, collect } from './collect.js';
 export type { Finish, GeneratedToken } from './emit.js';
 export {
   type CheckedExit,

@@ -23,8 +23,6 @@ export interface CacheUsage {
   readonly logicalBytes: number;
   /** Bytes taken from the device for them. */
   readonly allocatedBytes: number;
-  /** Bytes beside them, of tables that say where keys lie. */
-  readonly tableBytes?: number;
 }
 
 /** A cache's content on the host; policy and layers are plain data that only the cache understands. */

@@ -3,7 +3,17 @@ import { concat, copy, keep, slice, sub, type Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { agreement, type GenerateOptions, generate, generateBatch, latentDiff, Session, score, type TextCodec } from '../src/index.js';
+import {
+  agreement,
+  collect,
+  type GenerateOptions,
+  generate,
+  generateBatch,
+  latentDiff,
+  Session,
+  score,
+  type TextCodec,
+} from '../src/index.js';
 import { measureStates } from '../src/wavefront-freeze.js';
 import { all, run, tinyModel, tokensOf } from './support.js';
 
@@ -26,6 +36,24 @@ const letters: TextCodec = {
 };
 
 const base = { model, tokenizer: letters, prompt: 'hello', recurrences: 3, stopTokens: [] as number[] };
+
+describe('collect', () => {
+  it('gives what the items of a run say together, and throws what the run throws', async () => {
+    const items = await run({ ...base, maxNewTokens: 5 });
+    const { text, tokens, recurrences, logprob, report, finish, items: same } = await collect(generate({ ...base, maxNewTokens: 5 }));
+    expect({ text, tokens, recurrences, finish }).toEqual({
+      text: items.map((item) => item.text).join(''),
+      tokens: tokensOf(items),
+      recurrences: [3, 3, 3, 3, 3],
+      finish: 'length',
+    });
+    expect(logprob).toBeCloseTo(items.reduce((sum, item) => sum + item.logprob, 0));
+    expect(report).toEqual(items[4]!.report);
+    expect(tokensOf(same)).toEqual(tokens);
+    expect(await collect(generate({ ...base, maxNewTokens: 0 }))).toEqual({ text: '', tokens: [], recurrences: [], logprob: 0, items: [] });
+    await expect(collect(generate({ ...base, recurrences: 0 }))).rejects.toThrow(/recurrences/);
+  });
+});
 
 describe('generate', () => {
   it('same seed, same text, whatever the chunking; other seeds give others', async () => {

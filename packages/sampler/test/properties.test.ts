@@ -137,6 +137,8 @@ describe('sessions, whatever the strategy', () => {
 describe('bytes of the cache', () => {
   const pageTokens = 16;
   const rowBytes = 2 * 32 * 4;
+  /** Most of whose window is forgotten after every round. */
+  const wide: How = { wavefront: { freeze: 'fixed', headway: 6, maxWavefront: 48 } };
   const cells = [
     'full',
     'latest',
@@ -147,7 +149,7 @@ describe('bytes of the cache', () => {
     'latest-compress-s4',
     'compress-r2',
     'compress-anchor',
-  ].flatMap((policy) => strategies.map((options, i) => [policy, i, options] as const));
+  ].flatMap((policy) => [...strategies, wide].map((options, i) => [policy, i, options] as const));
 
   it.each(cells)(
     '%s, strategy %i: allocated at most 1.25 times logical and a page of 16 tokens for each slot',
@@ -173,8 +175,14 @@ describe('bytes of the cache', () => {
           const { logicalBytes, allocatedBytes, slots, tokens } = cache.usage();
           expect(allocatedBytes).toBeLessThanOrEqual(1.25 * logicalBytes + slots * pageTokens * rowBytes);
           expect(logicalBytes).toBeLessThanOrEqual(slots * tokens * rowBytes);
-          expect(device.memory().bytes.kv).toBeGreaterThanOrEqual(allocatedBytes);
+          expect(device.memory().bytes.kv).toBeGreaterThanOrEqual(allocatedBytes + cache.tableBytes);
         }
+        for (const length of [20, 7, 1, 0]) {
+          cache.truncate(length);
+          const { logicalBytes, allocatedBytes, slots } = cache.usage();
+          expect(allocatedBytes).toBeLessThanOrEqual(1.25 * logicalBytes + slots * pageTokens * rowBytes);
+        }
+        expect([cache.usage().allocatedBytes, cache.tableBytes]).toEqual([0, 0]);
       } catch (error) {
         expect((error as Error).message).toMatch(/cannot serve/);
       } finally {
