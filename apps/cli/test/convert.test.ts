@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openCheckpoint, toFloat32 } from '@unroll/checkpoint';
@@ -117,10 +117,28 @@ describe('convert', () => {
     await rm(join(to, 'model.safetensors.index.json'));
     await rm(join(to, whole.shards.at(-1)!));
     await rm(join(to, whole.shards[1]!));
-    await writeFile(join(to, `.${whole.shards[1]!}.abc.tmp`), 'half');
+    await writeFile(join(to, `.${whole.shards[1]!}.0123456789ab.tmp`), 'half');
+    await writeFile(join(to, '.model.safetensors.index.json.0123456789ab.tmp'), '{');
     await expect(openCheckpoint(folderFiles(to))).rejects.toThrow();
     expect((await run()).kept).toBe(whole.shards.length - 2);
     expect((await read(to)).all).toEqual(before.all);
+    expect((await readdir(to)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
+
+  it('refuses to go on with a source that has changed', async () => {
+    const [to, changed] = [join(root, 'changed-q8'), join(root, 'changed')];
+    await cp(source, changed, { recursive: true });
+    const run = () => unroll(['convert', to, '--model', changed, '--to', 'q8', '--json']);
+    expect((await run()).code).toBe(0);
+    expect(JSON.parse((await run()).out).kept).toBe(1);
+    const path = join(changed, 'model.safetensors');
+    const bytes = await readFile(path);
+    // The last bytes of the file are those of a tensor.
+    bytes[bytes.length - 1]! ^= 1;
+    await writeFile(path, bytes);
+    const { code, err } = await run();
+    expect(code).toBe(1);
+    expect(err).toMatch(/model.safetensors": is there with these tensors, but was made from other weights; choose an empty folder/);
   });
 
   it('can be shared among processes, with the same bytes', async () => {

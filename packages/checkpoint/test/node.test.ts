@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { bytesSource, encodeSafetensors, openCheckpoint, openSafetensors, writeCheckpoint, writeSafetensors } from '../src/index.js';
-import { fileSink, fileSource, folderFiles, folderSinks } from '../src/node.js';
+import { fileSink, fileSource, folderFiles, folderSinks, removeTemporaries } from '../src/node.js';
 import { refused } from './support/raw.js';
 import { transpileSources } from './support/transpile.js';
 
@@ -195,6 +195,13 @@ describe('a killed writer', () => {
     expect(new Uint8Array(await readFile(path))).toEqual(old);
     const left = (await readdir(folder)).filter((name) => name.startsWith('.killed.safetensors.') && name.endsWith('.tmp'));
     expect(left.length).toBe(1);
+    await writeFile(join(folder, '.other.tmp'), 'not ours');
+    expect(await removeTemporaries(folder, (file) => file !== 'killed.safetensors')).not.toEqual(expect.arrayContaining(left));
+    expect(await removeTemporaries(folder, (file) => file === 'killed.safetensors')).toEqual(left);
+    const names = await readdir(folder);
+    expect(names).not.toEqual(expect.arrayContaining(left));
+    expect(names).toEqual(expect.arrayContaining(['killed.safetensors', '.other.tmp']));
+    expect(await removeTemporaries(join(folder, 'nowhere'))).toEqual([]);
   });
 
   it('at any moment leaves one whole file, the old or the new', async () => {

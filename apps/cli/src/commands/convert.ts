@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { openCheckpoint } from '@unroll/checkpoint';
-import { fileSink, folderFiles } from '@unroll/checkpoint/node';
+import { fileSink, folderFiles, removeTemporaries } from '@unroll/checkpoint/node';
 import { type Flags, readFlag, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
 import { compareConverted, convertCheckpoint } from '../convert/convert.js';
@@ -46,6 +46,7 @@ export const command: Command = {
   },
   notes: [
     'Norms and biases stay f32; a copy of the tied head and the rotary table are left out. Matrices are read and rounded a few rows at a time.',
+    'Shards of a killed run are kept where samples of the source are what they were; its half-written files are deleted.',
   ],
   examples: ['unroll convert ./huginn-q4 --model ./huginn-0125 --to q4 --verify'],
   run,
@@ -88,6 +89,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
       onProgress: alone ? show('converted') : () => undefined,
     });
     if (share !== undefined) return EXIT.ok;
+    await removeTemporaries(to, (file) => COPIED.includes(file));
     for (const file of COPIED) {
       if (!(await files.has(file))) continue;
       const sink = await fileSink(join(to, file));

@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises';
+import { removeTemporaries } from '@unroll/checkpoint/node';
 import { type Flags, readFlag, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
 import { EXIT, UsageError } from '../errors.js';
@@ -48,6 +49,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
   const began = performance.now();
   try {
     await mkdir(folder, { recursive: true });
+    await removeTemporaries(folder);
     const written = await makeCheckpoint(device, folder, {
       sizes,
       seed: readWhole(flags, 'seed', 0) ?? 0,

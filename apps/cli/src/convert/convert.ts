@@ -1,9 +1,10 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Checkpoint, CheckpointError, openSafetensors, type TensorToWrite, toFloat32, writeSafetensors } from '@unroll/checkpoint';
-import { fileSink, fileSource } from '@unroll/checkpoint/node';
+import { fileSink, fileSource, removeTemporaries } from '@unroll/checkpoint/node';
 import { familyOf, type RecurrentConfig, storedParts } from '@unroll/recurrent';
 import { dequantizeRows, quantizeRows, type WeightFormat, type WeightPart, weightParts } from '@unroll/tensor';
+import { digestOf } from './digest.js';
 
 /** A tensor of the source, and the tensors that it becomes. */
 interface Conversion {
@@ -102,8 +103,12 @@ async function convertTensor({ name, format, parts }: Conversion, checkpoint: Ch
   return out;
 }
 
-/** Whether a shard is there. Throws CheckpointError where the file holds other tensors. */
-async function isThere(path: string, shard: readonly Conversion[]): Promise<boolean> {
+const INDEX = 'model.safetensors.index.json';
+// Where a shard says what it was made from.
+const SOURCE_KEY = 'unroll.source';
+
+/** Whether a shard is there, made from this source. Throws CheckpointError where the file is another's. */
+async function isThere(path: string, shard: readonly Conversion[], source: string): Promise<boolean> {
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) return false;
   const file = await openSafetensors(fileSource(path));
@@ -112,15 +117,17 @@ async function isThere(path: string, shard: readonly Conversion[]): Promise<bool
     shard.flatMap(({ name, parts }) => parts.map(({ suffix, dtype, shape }) => `${name}${suffix} ${dtype} [${shape}]`)),
   ];
   await file.close();
-  if (have.sort().join() === want.sort().join()) return true;
-  throw new CheckpointError('exists', `"${path}": is there with other tensors, from another conversion; choose an empty folder.`, {
-    file: path,
-  });
+  const refuse = (what: string) =>
+    new CheckpointError('exists', `"${path}": is there ${what}; choose an empty folder, or remove what is in this one.`, { file: path });
+  if (have.sort().join() !== want.sort().join()) throw refuse('with other tensors, from another conversion');
+  if (file.metadata.get(SOURCE_KEY) !== source) throw refuse('with these tensors, but was made from other weights');
+  return true;
 }
 
 /**
  * Converts the matrices of a checkpoint, shard by shard. A shard takes its name when all of it is on the disk, and the index comes last:
- * a run that was killed is gone on with, and what it left is never taken for a checkpoint.
+ * a run that was killed is gone on with, and what it left is never taken for a checkpoint. Half-written files of earlier runs are deleted.
+ * Throws CheckpointError where a shard is there that was made from another source or to another format.
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<Converted> {
   const { config, checkpoint, to, format } = options;
@@ -142,7 +149,9 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     };
     bytes += shard.reduce((sum, { parts }) => sum + parts.reduce((all, part) => all + part.bytes, 0), 0);
     const others = options.share !== undefined && i % options.share.of !== options.share.index;
-    if (others || (await isThere(path, shard))) {
+    if (!others) await removeTemporaries(to, (file) => file === files[i]);
+    const source = others ? '' : await digestOf(checkpoint, shard);
+    if (others || (await isThere(path, shard, source))) {
       if (!others) kept++;
       for (const { name } of shard) report(name);
       continue;
@@ -166,7 +175,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
         },
       })),
     );
-    await writeSafetensors(await fileSink(path), tensors);
+    await writeSafetensors(await fileSink(path), tensors, { metadata: { [SOURCE_KEY]: source } });
   }
   if (shards.length > 1 && options.share === undefined) await writeIndex(to, shards, files, bytes);
   const names = new Set(plan.map(({ name }) => name));
@@ -178,7 +187,8 @@ async function writeIndex(to: string, shards: readonly (readonly Conversion[])[]
     shard.flatMap(({ name, parts }) => parts.map(({ suffix }) => [name + suffix, files[i]!] as const)),
   );
   const json = { metadata: { total_size: total }, weight_map: Object.fromEntries(map.sort(([a], [b]) => (a < b ? -1 : 1))) };
-  const sink = await fileSink(join(to, 'model.safetensors.index.json'));
+  await removeTemporaries(to, (file) => file === INDEX);
+  const sink = await fileSink(join(to, INDEX));
   try {
     await sink.write(new TextEncoder().encode(`${JSON.stringify(json, null, 2)}\n`));
     await sink.end();

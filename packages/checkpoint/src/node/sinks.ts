@@ -1,6 +1,6 @@
 /// <reference types="node" />
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, rename, rm, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { asCheckpointError, CheckpointError, quote } from '../errors.js';
 import { checkFileName } from '../file-set.js';
@@ -8,7 +8,7 @@ import type { ByteSink, SinkSet } from '../sink.js';
 
 /**
  * A file that appears whole or not at all: bytes go to `.NAME.RANDOM.tmp` beside it, are flushed to the disk, and take the name in
- * one rename, which replaces a file of that name. A killed process leaves the old file and a `.tmp`, which is safe to delete.
+ * one rename, which replaces a file of that name. A killed process leaves the old file and a `.tmp`, which `removeTemporaries` deletes.
  */
 export async function fileSink(path: string): Promise<ByteSink> {
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
@@ -16,6 +16,27 @@ export async function fileSink(path: string): Promise<ByteSink> {
     return new FileSink(path, temporary, await open(temporary, 'wx'));
   } catch (error) {
     throw asCheckpointError(error, 'write-failed', `${quote(path)}: cannot be written`, { file: path });
+  }
+}
+
+const TEMPORARY = /^\.(.+)\.[0-9a-f]{12}\.tmp$/;
+
+/**
+ * Deletes what killed writers of `fileSink` left in a folder, for all files or for those that `of` says yes to, and gives their names. A
+ * writer that is still at work would lose its file: call it where nobody else writes these files. A folder that is not there has none.
+ * @throws CheckpointError `write-failed`
+ */
+export async function removeTemporaries(folder: string, of: (file: string) => boolean = () => true): Promise<string[]> {
+  try {
+    const left = (await readdir(folder)).filter((name) => {
+      const file = TEMPORARY.exec(name)?.[1];
+      return file !== undefined && of(file);
+    });
+    for (const name of left) await rm(join(folder, name), { force: true });
+    return left;
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'ENOENT') return [];
+    throw asCheckpointError(error, 'write-failed', `${quote(folder)}: temporary files cannot be removed`, { file: folder });
   }
 }
 
