@@ -1,9 +1,10 @@
 import { type KVPolicy, type LayerCounts, slotOf } from '@unroll/nn';
-import { OptionError, refuseUnknownOptions, weightParts } from '@unroll/tensor';
+import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
+import { bytesOf } from './capacity.js';
 import { checkRecurrences, headDim, type RecurrentConfig } from './config.js';
 import { type ModelFamily, sandwich } from './family.js';
 import type { WeightDType } from './load-weight.js';
-import { parameterShapes } from './params.js';
+import { parameterShapes } from './shapes.js';
 
 export interface EstimateOptions {
   /** What matrices are kept in. */
@@ -42,13 +43,6 @@ export interface Estimate {
 }
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
-
-/** Bytes of a parameter: matrices in the dtype, all others in f32. */
-function bytesOf(shape: readonly number[], dtype: WeightDType): number {
-  if (dtype === 'f32' || shape.length !== 2) return 4 * sizeOf(shape);
-  const last = weightParts(dtype, shape).at(-1)!;
-  return last.offset + last.bytes;
-}
 
 /** What a model of this configuration takes and costs: arithmetic alone, nothing is loaded. Throws OptionError for bad depths and rates. */
 export function estimate(config: RecurrentConfig, options: EstimateOptions): Estimate {

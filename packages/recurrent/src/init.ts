@@ -1,7 +1,8 @@
 import { constant, truncatedNormal } from '@unroll/nn';
 import { type Device, disposeTree, type Tensor } from '@unroll/tensor';
 import type { RecurrentConfig } from './config.js';
-import { parameterShapes, paramsFromNames, type RecurrentParams } from './params.js';
+import { paramsFromNames, type RecurrentParams } from './params.js';
+import { parameterShapes } from './shapes.js';
 
 /**
  * Parameters of an untrained model, as the paper starts (arXiv 2502.05171, section 3.2, after Takase et al. 2023): matrices and embedding

@@ -1,4 +1,7 @@
+import { type Device, matmul, OptionError, refuseUnknownOptions, weightParts } from '@unroll/tensor';
+import type { EstimateRates } from './estimate.js';
 import { forward } from './forward.js';
+import type { WeightDType } from './load-weight.js';
 import type { RecurrentModel } from './model.js';
 
 const PROMPT = 8;
@@ -35,5 +38,64 @@ export async function measureToken(model: RecurrentModel): Promise<number> {
     return best;
   } finally {
     cache.dispose();
+  }
+}
+
+// Far beyond every cache, and little beside a model that this is asked about.
+const MATRIX_BYTES = 192e6;
+
+export interface MeasureRatesOptions {
+  /** Columns of the matrices, a multiple of 32: best the width of the model; 4096 when absent. */
+  readonly columns?: number;
+  /** Milliseconds for each of the two rates; 1000 when absent. */
+  readonly ms?: number;
+}
+
+/**
+ * What products of one row with a large matrix reach on a device, the fastest of those that fit in the time: weights a second in `dtype`,
+ * and bytes a second in f32, where a product does little but read. Leaves nothing behind. Throws OptionError, OutOfMemoryError.
+ */
+export async function measureRates(
+  device: Device,
+  dtype: WeightDType,
+  options: MeasureRatesOptions = {},
+): Promise<Required<EstimateRates>> {
+  refuseUnknownOptions('measureRates', options, ['columns', 'ms']);
+  const { columns: K = 4096, ms = 1000 } = options;
+  if (!(Number.isInteger(K) && K > 0 && K % 32 === 0)) throw new OptionError(`measureRates: columns must be a multiple of 32; got ${K}`);
+  const weightsPerSecond = await rateOf(device, dtype, K, ms);
+  const bytesPerSecond = 4 * (dtype === 'f32' ? weightsPerSecond : await rateOf(device, 'f32', K, ms));
+  return { weightsPerSecond, bytesPerSecond };
+}
+
+/** Weights a second. */
+async function rateOf(device: Device, dtype: WeightDType, K: number, ms: number): Promise<number> {
+  // Blocks of 8 rows have the same bytes for each row in every format.
+  const last = dtype === 'f32' ? undefined : weightParts(dtype, [1024, K]).at(-1)!;
+  const rowBytes = last === undefined ? 4 * K : (last.offset + last.bytes) / 1024;
+  const N = 8 * Math.max(1, Math.round(MATRIX_BYTES / rowBytes / 8));
+  const matrix = device.zeros([N, K], { dtype, memory: 'weights' });
+  const x = device.zeros([1, K]);
+  const once = async () => {
+    const y = matmul(x, matrix, { transposeB: true });
+    try {
+      await y.data();
+    } finally {
+      y.dispose();
+    }
+  };
+  try {
+    await once();
+    let best = Number.POSITIVE_INFINITY;
+    const until = performance.now() + ms;
+    do {
+      const began = performance.now();
+      await once();
+      best = Math.min(best, performance.now() - began);
+    } while (performance.now() < until);
+    return (N * K * 1000) / best;
+  } finally {
+    x.dispose();
+    matrix.dispose();
   }
 }

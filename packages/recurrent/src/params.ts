@@ -1,8 +1,10 @@
 import type { Weight } from '@unroll/nn';
 import { type Device, disposeTree, OptionError, type Tensor, weightParts } from '@unroll/tensor';
+import { requireFit } from './capacity.js';
 import type { RecurrentConfig } from './config.js';
 import { type ModelFamily, sandwich } from './family.js';
 import { loadWeight, quantizedProblems, storedFormat, type WeightDType } from './load-weight.js';
+import { parameterShapes } from './shapes.js';
 import { ParamsError, type StoredPart, type TensorSource } from './source.js';
 
 export type { WeightDType } from './load-weight.js';
@@ -46,28 +48,6 @@ export interface RecurrentParams {
 }
 
 const loadable: readonly string[] = ['F32', 'F16', 'BF16'];
-
-/** Name and shape of every parameter of a model, in the order of the computation. */
-export function parameterShapes(config: RecurrentConfig, family: ModelFamily = sandwich): Map<string, readonly number[]> {
-  const { width: C, vocabularySize: V } = config;
-  const shapes = new Map<string, readonly number[]>([['transformer.wte.weight', [V, C]]]);
-  const blocks = (part: string, count: number) => {
-    for (let n = 0; n < count; n++) {
-      for (const [name, shape] of Object.entries(family.blockShapes(config))) shapes.set(`transformer.${part}.${n}.${name}`, shape);
-    }
-  };
-  blocks('prelude', config.preludeLayers);
-  if (family.hasAdapter) shapes.set('transformer.adapter.weight', [C, 2 * C]);
-  blocks('core_block', config.coreLayers);
-  blocks('coda', config.codaLayers);
-  shapes.set('transformer.ln_f.weight', [C]);
-  if (family.hasExitGate) {
-    shapes.set('transformer.exit_gate.weight', [1, C]);
-    shapes.set('transformer.exit_gate.bias', [1]);
-  }
-  if (!config.tiedHead) shapes.set('lm_head.weight', [V, C]);
-  return shapes;
-}
 
 /** Builds the tree that dotted names describe; whole-number keys make arrays. Parts with no layer become empty arrays. */
 export function paramsFromNames(tensors: ReadonlyMap<string, Tensor>): RecurrentParams {
@@ -147,7 +127,8 @@ export interface LoadParamsOptions {
 
 /**
  * Loads all parameters, one tensor at a time; f16 and bf16 become f32 unless `dtype` says otherwise. Throws ParamsError with every missing, extra and mis-shaped
- * name, or naming the tensor that holds NaN or infinite values; what was loaded by then is given back.
+ * name, or naming the tensor that holds NaN or infinite values; what was loaded by then is given back. Throws ModelSizeError, before
+ * anything is read, where the device has no room for all parameters.
  */
 export async function loadParams(
   device: Device,
@@ -164,10 +145,14 @@ export async function loadParams(
     const more = problems.length > 20 ? `; and ${problems.length - 20} more` : '';
     throw new ParamsError(`${source.name}: the tensors do not fit config.json: ${shown}${more}`);
   }
+  const stored = storedParts(config, family);
+  const quantized = [...stored.values()].some((parts) => storedFormat(source, parts) !== undefined);
+  const keptIn = (name: string): WeightDType => storedFormat(source, stored.get(name)!) ?? options.dtype ?? 'f32';
+  requireFit(source.name, config, device, quantized ? keptIn : (options.dtype ?? 'f32'), { family, stored: quantized });
   const tensors = new Map<string, Tensor>();
   try {
     const parameters = parameterShapes(config, family);
-    for (const [name, parts] of storedParts(config, family)) {
+    for (const [name, parts] of stored) {
       options.signal?.throwIfAborted();
       tensors.set(name, await loadWeight(device, source, name, parameters.get(name)!, parts, options.dtype ?? 'f32'));
       options.onProgress?.({ name, loaded: tensors.size, total: parameters.size });

@@ -30,6 +30,18 @@ export interface MemoryReport {
   readonly peak: number;
 }
 
+/** The most that a device can hold. */
+export interface DeviceCapacity {
+  /** Most bytes of all tensors together; Infinity where the device cannot tell. */
+  readonly bytes: number;
+  /** Most bytes of one tensor. */
+  readonly tensorBytes: number;
+  /** What sets the limits. */
+  readonly why: string;
+  /** Bytes that a tensor of so many takes: blocks have sizes that can be used again. */
+  taken(bytes: number): number;
+}
+
 export interface TensorOptions<T extends DType = DType> {
   /** f32 unless the data is an Int32Array; a weight format keeps the values in it, rounded. */
   readonly dtype?: T;
@@ -57,6 +69,8 @@ export abstract class Device {
   abstract readonly kind: 'cpu' | 'webgpu';
   /** What was chosen and why, in one line. */
   abstract readonly description: string;
+  /** The most that it can hold, before anything is tried. */
+  abstract readonly capacity: DeviceCapacity;
   /** @internal */
   readonly scopes = new ScopeStack();
   /** @internal Where operations are noted down while a gradient is taken. */

@@ -1,5 +1,5 @@
 export { checkpoint, grad, type LossResult, stopGradient, type ValueAndGrad, valueAndGrad, withoutGradient } from './autograd.js';
-export { Device, type FromBytesOptions, type MemoryReport, type TensorOptions } from './device.js';
+export { Device, type DeviceCapacity, type FromBytesOptions, type MemoryReport, type TensorOptions } from './device.js';
 export type { DType, HostData, StorageDType, TypedArrayOf, WeightFormat } from './dtype.js';
 export {
   DeviceLostError,

@@ -1,4 +1,4 @@
-import { Device } from '../device.js';
+import { Device, type DeviceCapacity } from '../device.js';
 import { bytesPerValue, type DType, type HostData, isWeightFormat, type StorageDType, type TypedArrayOf } from '../dtype.js';
 import { DisposedError, DTypeError, OptionError, refuseUnknownOptions, UnrollError, UnsupportedError } from '../errors.js';
 import type { OpDef } from '../op.js';
@@ -9,7 +9,7 @@ import type { Storage, Tensor } from '../tensor.js';
 import { forEachTensor } from '../tree.js';
 import type { CpuContext } from './context.js';
 import { hasRelaxedSimd, instantiateKernels, type Jobs, type Kernels, kernelModule, requireSimd } from './kernels.js';
-import { LinearMemory } from './memory.js';
+import { blockSize, firstAddress, LinearMemory } from './memory.js';
 import { findPlatform } from './platform.js';
 import { CpuProfiler } from './profile.js';
 import { CpuProgram, type ProgramHost, Recorder } from './program.js';
@@ -97,6 +97,13 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
 
   get description(): string {
     return `cpu: WebAssembly ${this.#simd === 'relaxed' ? 'relaxed ' : ''}SIMD, ${this.#threads?.state ?? this.#why}`;
+  }
+
+  get capacity(): DeviceCapacity {
+    const { maxBytes } = this.linear;
+    const bytes = maxBytes - firstAddress;
+    const why = maxBytes === 2 ** 32 ? 'WebAssembly addresses 4 GiB' : `the device was made with maxBytes ${maxBytes}`;
+    return { bytes, tensorBytes: bytes, why, taken: blockSize };
   }
 
   get kernels(): Kernels {

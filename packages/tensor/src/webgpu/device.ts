@@ -1,4 +1,4 @@
-import { Device } from '../device.js';
+import { Device, type DeviceCapacity } from '../device.js';
 import { bytesPerValue, type DType, type HostData, isQuantized, type StorageDType } from '../dtype.js';
 import { DeviceLostError, DisposedError, DTypeError, GpuError, RangeOpError, UnrollError, UnsupportedError } from '../errors.js';
 import type { OpDef } from '../op.js';
@@ -110,6 +110,16 @@ export class WebGPUDevice extends Device {
     const { name, software, notes } = this.#chosen;
     const kernels = software ? 'serial kernels without barriers, as for software adapters' : 'workgroup kernels, as for GPUs';
     return `webgpu: ${name}; ${kernels}; ${notes.join(', ')}; bindings up to ${this.traits.maxBindingBytes} bytes${this.#retreats.map((note) => `; ${note}`).join('')}`;
+  }
+
+  get capacity(): DeviceCapacity {
+    const { maxBytes } = this.#pool.options;
+    const tensorBytes = this.#pool.device.limits.maxBufferSize;
+    const limit = `the largest buffer of this adapter has ${tensorBytes} bytes`;
+    // WebGPU does not tell how much memory a GPU has.
+    const bytes = maxBytes === Number.MAX_SAFE_INTEGER ? Number.POSITIVE_INFINITY : maxBytes;
+    const why = bytes === Number.POSITIVE_INFINITY ? limit : `the device was made with maxBytes ${maxBytes}, and ${limit}`;
+    return { bytes, tensorBytes, why, taken: (size) => this.#pool.sizeClass(size) };
   }
 
   /** The adapter computes on the CPU: right for tests, slow for use. */
