@@ -6,7 +6,8 @@ export const modelArgs = {
     type: 'string',
     valueHint: 'DIR',
     short: 'm',
-    description: 'checkpoint folder, name of an embedded model (default: adder), or ORGANISATION/NAME on the hub (HF_TOKEN, HF_ENDPOINT)',
+    description:
+      'checkpoint folder, name of an embedded model (default: reckoner), or ORGANISATION/NAME on the hub (HF_TOKEN, HF_ENDPOINT)',
   },
   revision: { type: 'string', valueHint: 'NAME', description: 'with a model on the hub: branch, tag or commit (default: main)' },
   weights: { type: 'string', valueHint: 'FILE', description: 'weight file or shard index in the folder (default: model.safetensors)' },

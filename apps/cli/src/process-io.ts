@@ -1,4 +1,4 @@
-import { fstatSync } from 'node:fs';
+import { fstatSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { CommandError, EXIT } from './errors.js';
 import type { Io, Output } from './io.js';
@@ -41,7 +41,11 @@ export function processIo(): Io {
       },
       async readAll() {
         // Node reads a directory as an empty stream.
-        if (fstatSync(0).isDirectory()) throw new CommandError('standard input is a directory; give a file or a pipe');
+        const isDirectory = fstatSync(0).isDirectory();
+        // Node's `realpathSync` looks at the mode that the last `stat` left behind: after that of a pipe it stops resolving links, and a
+        // package that is imported later through a link is loaded a second time.
+        statSync('.');
+        if (isDirectory) throw new CommandError('standard input is a directory; give a file or a pipe');
         const chunks: Buffer[] = [];
         try {
           for await (const chunk of process.stdin) chunks.push(chunk as Buffer);

@@ -41,7 +41,7 @@ describe('bad flags', () => {
     [['generate', '1+1=', '--device', 'abacus'], /--device must be cpu, webgpu, auto; got "abacus"/],
     [['generate', '1+1=', '--tokens', '1,2'], /not both/],
     [['generate', '--tokens', '1,x'], /--tokens .*got "x"/],
-    [['generate', '--tokens', '99'], /token 99 is outside the vocabulary of 16/],
+    [['generate', '--tokens', '99'], /token 99 is outside the vocabulary of 24/],
     [['generate', '--tokens', ''], /empty/],
     [['generate'], /prompt is empty/],
     [['eval'], /FILE is missing/],
@@ -59,8 +59,9 @@ describe('bad flags', () => {
 
 describe('bad prompts', () => {
   it('names the character that the vocabulary lacks', () => refused(['generate', '2+2=é'], 2, /"é" \(U\+00E9\)/, /index 4/));
-  it('names the lengths when the prompt exceeds the context', () => refused(['generate', '1'.repeat(64)], 2, /64 tokens/, /context of 64/));
-  it('names the room that is left', () => refused(['generate', '1+1=', '--max-new-tokens', '61'], 2, /at most 60 new tokens/));
+  it('names the lengths when the prompt exceeds the context', () =>
+    refused(['generate', '1'.repeat(128)], 2, /128 tokens/, /context of 128/));
+  it('names the room that is left', () => refused(['generate', '1+1=', '--max-new-tokens', '125'], 2, /at most 124 new tokens/));
   it('asks for a prompt on a terminal', async () => {
     const { code, err } = await unroll(['generate'], { stdinTTY: true });
     expect([code, err]).toEqual([2, expect.stringMatching(/^error generate: a prompt is missing/)]);
@@ -152,7 +153,7 @@ describe('bad problem files', () => {
   it('with an answer outside the vocabulary, counting blank lines', async () =>
     refused(['eval', await file('\n\n{"prompt": "1+1=", "answer": "é"}\n')], 1, /line 3, answer: .*"é"/));
   it('too long', async () =>
-    refused(['eval', await file(JSON.stringify({ prompt: '1'.repeat(80), answer: '2' }))], 1, /line 1, prompt: it has 80 tokens/));
+    refused(['eval', await file(JSON.stringify({ prompt: '1'.repeat(140), answer: '2' }))], 1, /line 1, prompt: it has 140 tokens/));
 });
 
 describe('bad fixture folders', () => {

@@ -57,13 +57,13 @@ describe('a session', () => {
   it('sends a message alone where there is no template, and has no place for a system prompt', async () => {
     const sent = await session(undefined, async (chat) => {
       expect(chat.hasTemplate).toBe(false);
-      expect(await read(chat.reply('731+94=', turn()))).toBe('825');
-      expect(await read(chat.reply('2+2=', turn()))).toBe('4');
+      expect(await read(chat.reply('731+094=', turn()))).toBe('0825');
+      expect(await read(chat.reply('2+2=', turn()))).toBe('04');
       expect(() => {
         chat.system = 'be kind';
       }).toThrow(/no chat template/);
     });
-    expect(sent).toEqual(['731+94=', '2+2=']);
+    expect(sent).toEqual(['731+094=', '2+2=']);
   });
 
   it('leaves the oldest messages out when the context is full, and says so', async () => {
@@ -79,16 +79,16 @@ describe('a session', () => {
     await session(undefined, async (chat) => {
       const controller = new AbortController();
       let text = '';
-      for await (const piece of chat.reply('731+94=', turn(controller.signal))) {
+      for await (const piece of chat.reply('731+094=', turn(controller.signal))) {
         text += piece;
         controller.abort();
       }
-      expect(text).toBe('8');
+      expect(text).toBe('0');
       expect(chat.messages).toEqual([
-        { role: 'user', content: '731+94=' },
-        { role: 'assistant', content: '8' },
+        { role: 'user', content: '731+094=' },
+        { role: 'assistant', content: '0' },
       ]);
-      expect(await read(chat.reply('731+94=', turn()))).toBe('825');
+      expect(await read(chat.reply('731+094=', turn()))).toBe('0825');
     });
   });
 
@@ -103,20 +103,20 @@ describe('a session', () => {
 describe('chat from a pipe', () => {
   it('answers line by line, takes commands, and tells the truth in the exit code', async () => {
     const file = join(temporaryFolder(), 'saved.json');
-    const stdin = `6203+2693=\n/depth 1\n6203+2693=\n/seed 5\n\n/save ${file}\n/exit\n1+1=\n`;
+    const stdin = `086+808=\n/depth 1\n086+808=\n/seed 5\n\n/save ${file}\n/exit\n1+1=\n`;
     const { code, out, err } = await unroll(['chat', '--init-scale', '0'], { stdin });
-    expect([code, out]).toEqual([0, '8896\n8806\n']);
+    expect([code, out]).toEqual([0, '0894\n0904\n']);
     expect(err).toContain('no chat template');
     expect(err).toContain('depth 1\n');
     expect(JSON.parse(await readFile(file, 'utf8'))).toEqual({
-      model: 'adder (embedded)',
+      model: 'reckoner (embedded)',
       depth: 1,
       seed: 5,
       messages: [
-        { role: 'user', content: '6203+2693=' },
-        { role: 'assistant', content: '8896' },
-        { role: 'user', content: '6203+2693=' },
-        { role: 'assistant', content: '8806' },
+        { role: 'user', content: '086+808=' },
+        { role: 'assistant', content: '0894' },
+        { role: 'user', content: '086+808=' },
+        { role: 'assistant', content: '0904' },
       ],
     });
   });
@@ -126,7 +126,7 @@ describe('chat from a pipe', () => {
     await writeFile(existing, 'mine');
     const lines = ['/depht 3', '/depth 0', '/depth', '/save', `/save ${existing}`, '/system be kind', 'what?', '2+2='];
     const { code, out, err } = await unroll(['chat', '--init-scale', '0'], { stdin: `${lines.join('\n')}\n` });
-    expect([code, out]).toEqual([1, '4\n']);
+    expect([code, out]).toEqual([1, '04\n']);
     const errors = err.split('\n').filter((line) => line.startsWith('error '));
     expect(errors).toHaveLength(7);
     expect(errors[0]).toContain('did you mean /depth?');
@@ -190,14 +190,14 @@ describe('chat on a terminal', () => {
     const { code, screen } = await typing(
       [],
       [
-        [/You/, '731+94=\r'],
-        [/825/, '/depth 2\r'],
+        [/You/, '731+094=\r'],
+        [/0825/, '/depth 2\r'],
         [/depth 2/, '/exit\r'],
       ],
     );
     expect(code).toBe(0);
     expect(screen).toContain('no chat template');
-    expect(screen).toContain('825');
+    expect(screen).toContain('0825');
     expect(screen).toContain('Goodbye');
   });
 
@@ -206,8 +206,8 @@ describe('chat on a terminal', () => {
     const { code, screen } = await typing(
       ['--depth', '400'],
       [
-        [/You/, '731+94=\r'],
-        [/731\+94=/, 'interrupt'],
+        [/You/, '731+094=\r'],
+        [/731\+094=/, 'interrupt'],
         [/interrupted/, `/save ${file}\r`],
         [/saved to/, '\u0003'],
         [/once more leaves/, '\u0003'],
@@ -217,7 +217,7 @@ describe('chat on a terminal', () => {
     expect(screen).toContain('interrupted');
     const { messages } = JSON.parse(await readFile(file, 'utf8')) as { messages: { content: string }[] };
     expect(messages).toHaveLength(2);
-    expect('825'.startsWith(messages[1]!.content)).toBe(true);
-    expect(messages[1]!.content).not.toBe('825');
+    expect('0825'.startsWith(messages[1]!.content)).toBe(true);
+    expect(messages[1]!.content).not.toBe('0825');
   });
 });

@@ -54,7 +54,7 @@ describe('predicted time', () => {
 
 describe('compare', { timeout: 120_000 }, () => {
   it('measures every strategy on held-out problems of the embedded model', async () => {
-    const { code, out } = await unroll(['compare', '--limit', '6', '--tune', '4', '--json']);
+    const { code, out } = await unroll(['compare', '--model', 'adder', '--limit', '6', '--tune', '4', '--json']);
     expect(code).toBe(0);
     const lines = jsonLines(out);
     const [rows, last] = [lines.slice(0, -1), lines.at(-1)!];
@@ -78,10 +78,10 @@ describe('compare', { timeout: 120_000 }, () => {
   });
 
   it('prints a table with a verdict for each claim, on problems of a file', async () => {
-    const stdin = '{"prompt": "731+94=", "answer": "825"}\n{"prompt": "2+2=", "answer": "4"}\n';
+    const stdin = '{"prompt": "731+094=", "answer": "0825"}\n{"prompt": "2+2=", "answer": "04"}\n';
     const { code, out } = await unroll(['compare', '-', '--depth', '4'], { stdin });
     expect(code).toBe(0);
-    expect(out).toContain('adder (embedded), 2 problems, depth 4');
+    expect(out).toContain('reckoner (embedded), 2 problems, depth 4');
     expect(out).toMatch(/plain, r = 4 +100\.0 % +4\.00 +4\.00/);
     expect(out).toMatch(/holds +adaptive exit at equal accuracy/);
     expect(out).toMatch(/holds +one loop's modulo budget/);

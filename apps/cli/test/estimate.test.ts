@@ -11,7 +11,7 @@ describe('estimate', () => {
     expect(code).toBe(0);
     const report = JSON.parse(out);
     expect(report).toMatchObject({ family: 'sandwich', dtype: 'q8', wished: 1 });
-    expect(report.byDepth[0].parameters).toBe(211520);
+    expect(report.byDepth[0].parameters).toBe(354336);
     expect(report.byDepth[1].weightsPerToken).toBeGreaterThan(report.byDepth[0].weightsPerToken);
     const { weightsPerSecond, bytesPerSecond } = report.rates;
     expect(weightsPerSecond).toBeGreaterThan(0);
@@ -23,7 +23,7 @@ describe('estimate', () => {
 
   it('measures nothing where that is asked for', async () => {
     const { out } = await unroll(['estimate', '--no-calibration', '--depths', '4']);
-    expect(out).toMatch(/parameters +211,520/);
+    expect(out).toMatch(/parameters +354,336/);
     expect(out).not.toMatch(/measured/);
   });
 

@@ -20,7 +20,7 @@ beforeAll(async () => {
 describe('eval', () => {
   it("reproduces the reference's accuracy on all 1000 problems, depth by depth", async () => {
     const depths = Object.keys(expected.accuracy).filter((depth) => Number(depth) <= 8);
-    const { code, out } = await unroll(['eval', problems, '--depths', depths.join(','), '--json']);
+    const { code, out } = await unroll(['eval', problems, '--model', 'adder', '--depths', depths.join(','), '--json']);
     const lines = jsonLines(out);
     expect(code).toBe(0);
     expect(lines.map(({ depth }) => depth)).toEqual(depths.map(Number));
@@ -35,7 +35,7 @@ describe('eval', () => {
     'with --dtype %s answers nearly as many problems rightly',
     async (dtype) => {
       const run = async (...more: string[]) => {
-        const { code, out } = await unroll(['eval', problems, '--limit', '200', '--depths', '4,8', '--json', ...more]);
+        const { code, out } = await unroll(['eval', problems, '--model', 'adder', '--limit', '200', '--depths', '4,8', '--json', ...more]);
         expect(code).toBe(0);
         return jsonLines(out).map(({ accuracy }) => accuracy as number);
       };
@@ -49,7 +49,7 @@ describe('eval', () => {
   );
 
   it('refuses an unknown --dtype', async () => {
-    const { code, err } = await unroll(['eval', problems, '--dtype', 'q5']);
+    const { code, err } = await unroll(['eval', problems, '--model', 'adder', '--dtype', 'q5']);
     expect(code).toBe(2);
     expect(err).toContain('--dtype must be f32, f16, bf16, q8, q4; got "q5"');
   });
@@ -57,13 +57,14 @@ describe('eval', () => {
   it('has gained by depth 8 what depth can give, as the reference has', async () => {
     const shares = Object.entries(expected.accuracy).flatMap(([depth, { all }]) => (Number(depth) >= 8 ? [all] : []));
     expect(new Set(shares)).toEqual(new Set([expected.accuracy['8']!.all]));
-    const { out } = await unroll(['eval', problems, '--limit', '100', '--depths', '8,16,64', '--json']);
+    const { out } = await unroll(['eval', problems, '--model', 'adder', '--limit', '100', '--depths', '8,16,64', '--json']);
     expect(new Set(jsonLines(out).map(({ accuracy }) => accuracy)).size).toBe(1);
   }, 60_000);
 
   it('gives the same answers whatever the batch', async () => {
     const run = async (batch: string, ...more: string[]) =>
-      (await unroll(['eval', problems, '--limit', '60', '--depths', '2', '--json', '--batch-size', batch, ...more])).out;
+      (await unroll(['eval', problems, '--model', 'adder', '--limit', '60', '--depths', '2', '--json', '--batch-size', batch, ...more]))
+        .out;
     expect(await run('1')).toBe(await run('32'));
     expect(await run('7', '--init-scale', '1', '--seed', '3')).toBe(await run('60', '--init-scale', '1', '--seed', '3'));
   });
@@ -102,13 +103,13 @@ describe('eval', () => {
   }, 60_000);
 
   it('reads problems from a pipe and prints a table', async () => {
-    const stdin = '{"prompt": "1+1=", "answer": "2"}\r\n\n{"prompt": "2+2=", "answer": " 4 "}\n{"prompt": "2+2=", "answer": "5"}\n';
+    const stdin = '{"prompt": "1+1=", "answer": "02"}\r\n\n{"prompt": "2+2=", "answer": " 04 "}\n{"prompt": "2+2=", "answer": "05"}\n';
     const { out } = await unroll(['eval', '-', '--depths', '8'], { stdin });
-    expect(out).toBe('adder (embedded), 3 problems\n\n  depth  accuracy   right\n      8    66.7 %  2 of 3\n');
+    expect(out).toBe('reckoner (embedded), 3 problems\n\n  depth  accuracy   right\n      8    66.7 %  2 of 3\n');
   });
 
   it('counts an answer that only begins right as wrong', async () => {
-    const stdin = '{"prompt": "731+94=", "answer": "82"}\n{"prompt": "731+94=", "answer": "8255"}\n';
+    const stdin = '{"prompt": "731+094=", "answer": "082"}\n{"prompt": "731+094=", "answer": "08255"}\n';
     const [line] = jsonLines((await unroll(['eval', '-', '--depths', '8', '--json'], { stdin })).out);
     expect(line).toEqual({ depth: 8, accuracy: 0, n: 2 });
   });
@@ -127,7 +128,7 @@ describe('eval', () => {
   });
 
   it('draws its bar on a terminal alone, and takes it away', async () => {
-    const argv = ['eval', problems, '--limit', '64', '--depths', '1'];
+    const argv = ['eval', problems, '--model', 'adder', '--limit', '64', '--depths', '1'];
     expect((await unroll(argv)).err).toBe('');
     const { err } = await unroll(argv, { tty: true });
     expect(err).toContain('█');

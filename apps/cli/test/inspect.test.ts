@@ -70,7 +70,7 @@ describe('inspect', () => {
   });
 
   it('gives the same as one JSON object', async () => {
-    const { out } = await unroll(['inspect', '--depths', '8', '--json']);
+    const { out } = await unroll(['inspect', '--model', 'adder', '--depths', '8', '--json']);
     const report = JSON.parse(out) as {
       parameters: Record<string, number>;
       byDepth: Record<string, number>[];

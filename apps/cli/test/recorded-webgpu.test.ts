@@ -13,7 +13,7 @@ useSoftwareVulkan();
 
 let gpu: LoadedModel;
 beforeAll(async () => {
-  gpu = await loadModel({ device: 'webgpu' }, fakeIo());
+  gpu = await loadModel({ model: 'adder', device: 'webgpu' }, fakeIo());
 });
 afterAll(async () => {
   await gpu?.dispose();

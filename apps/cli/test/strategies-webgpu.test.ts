@@ -27,8 +27,8 @@ useSoftwareVulkan();
 let cpu: LoadedModel;
 let gpu: LoadedModel;
 beforeAll(async () => {
-  cpu = await loadModel({ device: 'cpu' }, fakeIo());
-  gpu = await loadModel({ device: 'webgpu' }, fakeIo());
+  cpu = await loadModel({ model: 'adder', device: 'cpu' }, fakeIo());
+  gpu = await loadModel({ model: 'adder', device: 'webgpu' }, fakeIo());
 });
 afterAll(async () => {
   await cpu?.dispose();

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { jsonLines, unroll } from './support.js';
 
-const sum = ['generate', '7715+7307=', '--init-scale', '0'];
+const sum = ['generate', '7715+7307=', '--model', 'adder', '--init-scale', '0'];
 const itemsOf = async (...flags: string[]) => jsonLines((await unroll([...sum, ...flags, '--json'])).out);
 interface Report {
   readonly corePasses: number;
@@ -95,7 +95,7 @@ describe('bad strategies', () => {
     [['--speculative', '2,4', '--wavefront', '2'], /speculative and wavefront cannot be combined/],
     [['--speculative', '2,4', '--kv-policy', 'always-last'], /use full, latest or skip without compression/],
   ])('%j', async (flags, says) => {
-    const { code, out, err } = await unroll(['generate', '1+1=', ...flags]);
+    const { code, out, err } = await unroll(['generate', '1+1=', '--model', 'adder', ...flags]);
     expect(err).toMatch(says);
     expect(err.trimEnd().split('\n')).toHaveLength(1);
     expect([code, out]).toEqual([2, '']);
@@ -103,7 +103,7 @@ describe('bad strategies', () => {
 });
 
 describe('strategies of eval', { timeout: 60_000 }, () => {
-  const stdin = '{"prompt": "731+94=", "answer": "825"}\n{"prompt": "2+2=", "answer": "4"}\n';
+  const stdin = '{"prompt": "731+094=", "answer": "0825"}\n{"prompt": "2+2=", "answer": "04"}\n';
 
   it('reports the recurrences that a rule left', async () => {
     const [line] = jsonLines((await unroll(['eval', '-', '--depths', '16', '--exit', 'kl', '--json'], { stdin })).out);
@@ -113,7 +113,7 @@ describe('strategies of eval', { timeout: 60_000 }, () => {
   });
 
   it('takes policies, and refuses what a batch cannot do as unknown', async () => {
-    const [line] = jsonLines((await unroll(['eval', '-', '--depths', '8', '--kv-policy', 'compress-s2', '--json'], { stdin })).out);
+    const [line] = jsonLines((await unroll(['eval', '-', '--depths', '8', '--kv-policy', 'compress-s1', '--json'], { stdin })).out);
     expect(line).toEqual({ depth: 8, accuracy: 1, n: 2 });
     expect((await unroll(['eval', '-', '--exit', 'kl', '--kv-policy', 'full'], { stdin })).code).toBe(2);
     expect((await unroll(['eval', '-', '--speculative', '2,4'], { stdin })).err).toMatch(/unknown flag --speculative/);

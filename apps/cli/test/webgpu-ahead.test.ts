@@ -16,7 +16,7 @@ process.env.XDG_RUNTIME_DIR ??= tmpdir();
 
 let loaded: LoadedModel[];
 beforeAll(async () => {
-  loaded = [await loadModel({ device: 'cpu' }, fakeIo()), await loadModel({ device: 'webgpu' }, fakeIo())];
+  loaded = [await loadModel({ model: 'adder', device: 'cpu' }, fakeIo()), await loadModel({ model: 'adder', device: 'webgpu' }, fakeIo())];
 });
 afterAll(async () => {
   for (const one of loaded) await one.dispose();

@@ -17,7 +17,7 @@ useSoftwareVulkan();
 
 const opened: LoadedModel[] = [];
 async function load(device: 'cpu' | 'webgpu'): Promise<LoadedModel> {
-  const loaded = await loadModel({ device }, fakeIo());
+  const loaded = await loadModel({ model: 'adder', device }, fakeIo());
   opened.push(loaded);
   return loaded;
 }
@@ -38,7 +38,7 @@ async function collect(run: AsyncIterable<GeneratedToken>): Promise<number[]> {
 describe('--device', () => {
   it('webgpu gives the text that cpu gives', async () => {
     const answers = await Promise.all(
-      ['cpu', 'webgpu'].map((device) => unroll(['generate', '7715+7307=', '--init-scale', '0', '--device', device])),
+      ['cpu', 'webgpu'].map((device) => unroll(['generate', '7715+7307=', '--model', 'adder', '--init-scale', '0', '--device', device])),
     );
     expect(answers).toEqual([
       { code: 0, out: '15022\n', err: '' },
@@ -47,8 +47,8 @@ describe('--device', () => {
   });
 
   it('auto says which device it took, and what it measured', async () => {
-    const { code, out, err } = await unroll(['generate', '731+94=', '--init-scale', '0', '--device', 'auto']);
-    expect([code, out]).toEqual([0, '825\n']);
+    const { code, out, err } = await unroll(['generate', '731+094=', '--init-scale', '0', '--device', 'auto']);
+    expect([code, out]).toEqual([0, '0825\n']);
     expect(err).toMatch(/^--device auto: (cpu|webgpu), since a token at depth 8 takes [\d.]+ ms .* and [\d.]+ ms on [^\n]+\n$/);
   });
 
@@ -167,7 +167,7 @@ describe('memory of the GPU', () => {
 
 describe('bench', () => {
   it('counts what a token costs, within what generation has reached', async () => {
-    const { code, out } = await unroll(['bench', '--depth', '2', '-n', '2']);
+    const { code, out } = await unroll(['bench', '--model', 'adder', '--depth', '2', '-n', '2']);
     expect(code).toBe(0);
     const report = JSON.parse(out) as {
       software: boolean;

@@ -23,7 +23,7 @@ export const command: Command = {
     'at the prompt, twice in a row leaves. From a pipe, each line is a message and each reply a line; the exit code is 1 if any line failed.',
     'A model without a chat template continues each message as plain text, without the messages before it.',
   ],
-  examples: ['unroll chat', 'unroll chat --depth 4', 'printf "731+94=\\n/depth 1\\n731+94=\\n" | unroll chat'],
+  examples: ['unroll chat', 'unroll chat --depth 4', 'printf "731+094=\\n/depth 1\\n731+094=\\n" | unroll chat'],
   run,
 };
 

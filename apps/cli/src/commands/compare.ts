@@ -21,7 +21,7 @@ export const command: Command = {
   args: {
     file: {
       type: 'positional',
-      description: 'JSONL file: {"prompt": "12+30=", "answer": "42"} on each line; an embedded model\'s held-out problems when absent',
+      description: 'JSONL file: {"prompt": "12+30=", "answer": "042"} on each line; an embedded model\'s held-out problems when absent',
     },
     ...modelArgs,
     depth: { type: 'string', valueHint: 'R', short: 'd', description: "recurrences of every strategy (default: the model's mean)" },
@@ -59,7 +59,7 @@ async function problemsOf(flags: Flags, loaded: LoadedModel, io: Io) {
   if (file !== undefined) return readProblems(file, io);
   if (loaded.problems !== undefined) return loaded.problems;
   throw new UsageError(
-    `compare: "${loaded.name}" has no problems of its own; give FILE, with {"prompt": "12+30=", "answer": "42"} on each line`,
+    `compare: "${loaded.name}" has no problems of its own; give FILE, with {"prompt": "12+30=", "answer": "042"} on each line`,
   );
 }
 

@@ -22,7 +22,7 @@ export const command: Command = {
     file: {
       type: 'positional',
       required: true,
-      description: 'JSONL file: {"prompt": "12+30=", "answer": "42"} on each line; - reads standard input',
+      description: 'JSONL file: {"prompt": "12+30=", "answer": "042"} on each line; - reads standard input',
     },
     ...modelArgs,
     depths: { type: 'string', valueHint: 'R,R,…', description: `depths to measure (default: ${DEFAULT_DEPTHS.join(',')})` },

@@ -32,11 +32,11 @@ export const command: Command = {
   },
   notes: ['One line end at the end of standard input is not part of the prompt.'],
   examples: [
-    'unroll generate "731+94="',
-    'echo "731+94=" | unroll generate --depth 1',
+    'unroll generate "731+094="',
+    'echo "731+094=" | unroll generate --depth 1',
     'unroll generate "2+2=" --temperature 0.8 --seed 7 --json',
-    'unroll generate "731+94=" --depth 16 --exit kl:5e-4 --report',
-    'unroll generate "731+94=" --speculative 2,4 --report',
+    'unroll generate "731+094=" --depth 16 --exit kl:5e-4 --report',
+    'unroll generate "731+094=" --speculative 2,4 --report',
   ],
   run,
 };
@@ -57,7 +57,7 @@ async function readPrompt(flags: Flags, io: Io): Promise<string | number[]> {
   }
   if (prompt !== undefined) return prompt;
   if (io.stdin.isTTY)
-    throw new UsageError('generate: a prompt is missing; give it in quotes, such as unroll generate "731+94=", or by a pipe');
+    throw new UsageError('generate: a prompt is missing; give it in quotes, such as unroll generate "731+094=", or by a pipe');
   return (await io.stdin.readAll()).replace(/\r?\n$/, '');
 }
 

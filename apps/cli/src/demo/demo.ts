@@ -114,9 +114,9 @@ export async function runDemo(io: Io): Promise<number> {
 
 function nextSteps(style: Style): string {
   const commands = [
-    ['npm start -- generate "#1011011011=" --model reckoner --depth 1', 'a parity, thought about once'],
-    ['npm start -- generate "#1011011011=" --model reckoner --depth 16', 'the same, sixteen times'],
-    ['npm start -- chat', 'type sums to the adder, change the depth with /depth'],
+    ['npm start -- generate "#1011011011=" --depth 1', 'a parity, thought about once'],
+    ['npm start -- generate "#1011011011=" --depth 16', 'the same, sixteen times'],
+    ['npm start -- chat', 'type problems, change the depth with /depth'],
     ['npm start -- inspect', 'parameters, cost and memory by depth'],
     ['npm start -- --help', 'all commands'],
   ];

@@ -15,7 +15,7 @@ export async function readProblems(file: string, io: Io): Promise<Problem[]> {
     .split(/\r?\n/)
     .flatMap((line, i) => (line.trim() === '' ? [] : [parseProblem(line, `${name}, line ${i + 1}`)]));
   if (problems.length === 0)
-    throw new CommandError(`${name} holds no problems; each line must be like {"prompt": "12+30=", "answer": "42"}`);
+    throw new CommandError(`${name} holds no problems; each line must be like {"prompt": "12+30=", "answer": "042"}`);
   return problems;
 }
 
@@ -36,7 +36,7 @@ function parseProblem(line: string, where: string): Problem {
   const bad = typeof prompt !== 'string' ? 'prompt' : 'answer';
   if (typeof prompt !== 'string' || typeof answer !== 'string') {
     throw new CommandError(
-      `${where}, ${bad}: the line must have "prompt" and "answer" as texts, such as {"prompt": "12+30=", "answer": "42"}`,
+      `${where}, ${bad}: the line must have "prompt" and "answer" as texts, such as {"prompt": "12+30=", "answer": "042"}`,
     );
   }
   return { prompt, answer, where, fields };

@@ -7,7 +7,7 @@ import type { Io } from '../io.js';
 import { createProgress } from '../progress.js';
 import { bytes } from '../style.js';
 
-export const DEFAULT_MODEL: EmbeddedName = 'adder';
+export const DEFAULT_MODEL: EmbeddedName = 'reckoner';
 
 /** The files of a checkpoint, wherever they lie. */
 export interface ModelFiles {
