@@ -72,7 +72,7 @@ export function estimate(config: RecurrentConfig, options: EstimateOptions): Est
   };
 }
 
-const inLoop = (name: string): boolean => /^transformer\.(adapter|core_block|exit_gate)\./.test(name);
+const inLoop = (name: string): boolean => /^transformer\.(adapter|own|core_block|exit_gate)\./.test(name);
 
 function slotsOf(layers: LayerCounts, r: number, policy: KVPolicy | undefined): number {
   const slots = new Set<number>();

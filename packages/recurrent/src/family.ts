@@ -8,17 +8,23 @@ type Shape = readonly number[];
 
 /**
  * A family of models that the four functions cover: what is in a block, how it is computed, and what its checkpoints call it. The
- * parameter tree has the names of the public checkpoint of Huginn in all of them.
+ * parameter tree has the names of the public checkpoint of Huginn in all of them. A variant of your own is one of these objects.
  */
 export interface ModelFamily {
-  readonly name: 'sandwich' | 'llama' | 'olmo2' | 'ouro';
+  readonly name: string;
   /** Where it differs from Huginn. */
   readonly parts: Partial<RecurrentParts>;
   readonly hasAdapter: boolean;
   readonly hasExitGate: boolean;
   /** Numbers that the configuration leaves open. */
   readonly defaults: Pick<RecurrentConfig, 'embeddingScale' | 'stateStd'>;
-  blockShapes(config: RecurrentConfig): Record<string, Shape>;
+  /** Parameters of one block, by their names inside it. */
+  blockShapes(config: RecurrentConfig): Readonly<Record<string, Shape>>;
+  /**
+   * Parameters of the parts that a family replaces, once a model: `{ 'gate.weight': [C, 2 C] }` is `transformer.own.gate.weight` in a
+   * checkpoint, and `ownParams(model, 'gate').weight` in a part. None when absent.
+   */
+  ownShapes?(config: RecurrentConfig): Readonly<Record<string, Shape>>;
   /** The stored tensors that are a parameter, one behind the other along the first axis; `rows` of the first axis each, all when absent. */
   stored(parameter: string, config: RecurrentConfig): readonly { readonly name: string; readonly rows?: number }[];
   /** Stored tensors that are not loaded: copies, and tables that are computed here. */

@@ -13,7 +13,8 @@ export interface LoadModelOptions extends LoadParamsOptions, ParseConfigOptions 
 }
 
 /**
- * A model from a checkpoint in the public layout of Huginn, of a retrofit, or of Ouro; the family is told by the tensors' names. Throws ConfigError or
+ * A model from a checkpoint in the public layout of Huginn, of a retrofit, or of Ouro; the family is told by the tensors' names,
+ * unless it is given, as that of a variant must be. Throws ConfigError or
  * ParamsError, with nothing left on the device.
  */
 export async function loadRecurrentModel(options: LoadModelOptions): Promise<RecurrentModel> {

@@ -30,7 +30,7 @@ import {
 import { sandwichBlock } from './blocks/sandwich.js';
 import { headDim, type RecurrentConfig } from './config.js';
 import { fusedBlocks } from './fused.js';
-import type { BlockParams, RecurrentParams } from './params.js';
+import type { BlockParams, OwnParams, RecurrentParams } from './params.js';
 import { scaledFrequency } from './rope-scaling.js';
 
 // The recurrent-depth model of Geiping et al. 2025 (arXiv 2502.05171) as its public checkpoint runs it:
@@ -66,6 +66,13 @@ export function concatInjection(model: RecurrentModel, state: Tensor, e: Tensor)
   const { adapter } = model.params.transformer;
   if (adapter === undefined) throw new OptionError('concatInjection: the model has no transformer.adapter.weight; give another `inject`');
   return concatMatmul(state, e, adapter.weight);
+}
+
+/** Parameters of a family's own, by the name in its `ownShapes`. Throws OptionError where the model has none of this name. */
+export function ownParams(model: RecurrentModel, name: string): OwnParams {
+  const found = model.params.transformer.own?.[name];
+  if (found === undefined) throw new OptionError(`ownParams: the model has no transformer.own.${name}; name it in the family's ownShapes`);
+  return found;
 }
 
 /** ln_f. */

@@ -30,6 +30,12 @@ export interface BlockParams {
   readonly mlp: { readonly fc: Weight; readonly proj: Weight };
 }
 
+/** Parameters of a family's own. */
+export interface OwnParams {
+  readonly weight: Tensor;
+  readonly bias?: Tensor;
+}
+
 export interface RecurrentParams {
   readonly transformer: {
     /** (V, C) */
@@ -42,6 +48,8 @@ export interface RecurrentParams {
     readonly ln_f: Weight;
     /** weight (1, C), bias (1): the logit of stopping, in models that are trained with an exit gate. */
     readonly exit_gate?: Weight & { readonly bias: Tensor };
+    /** What a family has for the parts that it replaces; see `ownParams`. */
+    readonly own?: Readonly<Record<string, OwnParams>>;
   };
   /** (V, C); absent when the head is tied to wte. */
   readonly lm_head?: Weight;

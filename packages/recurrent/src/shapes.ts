@@ -1,5 +1,12 @@
+import { OptionError } from '@unroll/tensor';
 import type { RecurrentConfig } from './config.js';
 import { type ModelFamily, sandwich } from './family.js';
+
+function ownName(family: ModelFamily, name: string): string {
+  if (!/^\w+\.(weight|bias)$/.test(name))
+    throw new OptionError(`family "${family.name}": ownShapes names "${name}"; write NAME.weight or NAME.bias`);
+  return `transformer.own.${name}`;
+}
 
 /** Name and shape of every parameter of a model, in the order of the computation. */
 export function parameterShapes(config: RecurrentConfig, family: ModelFamily = sandwich): Map<string, readonly number[]> {
@@ -12,6 +19,7 @@ export function parameterShapes(config: RecurrentConfig, family: ModelFamily = s
   };
   blocks('prelude', config.preludeLayers);
   if (family.hasAdapter) shapes.set('transformer.adapter.weight', [C, 2 * C]);
+  for (const [name, shape] of Object.entries(family.ownShapes?.(config) ?? {})) shapes.set(ownName(family, name), shape);
   blocks('core_block', config.coreLayers);
   blocks('coda', config.codaLayers);
   shapes.set('transformer.ln_f.weight', [C]);

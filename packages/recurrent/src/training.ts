@@ -52,6 +52,29 @@ export function meanOfCounted(losses: Tensor, data: TrainingBatch): Tensor {
 
 /** What `trainingLoss` is the mean of: the cross-entropy at each token, in the shape of the batch on the device, 0 where the target is ignored. */
 export function tokenLosses(model: RecurrentModel, data: TrainingBatch, options: TrainingLossOptions): Tensor {
+  return unrollBatch(model, data, options, ({ states, entropy }) => entropy(states[states.length - 1]!));
+}
+
+/** A batch that has run, for losses of your own. Its tensors are the run's, and its functions take part in the gradient. */
+export interface UnrolledBatch {
+  /** s_n to s_{n+k} (B, T, C): gradients go back to the first, and not beyond it. */
+  readonly states: readonly Tensor[];
+  /** Cross-entropy (B, T) of what a state says next, 0 where the target is ignored. */
+  readonly entropy: (state: Tensor) => Tensor;
+  /** (B, T) f32: 1 where the target counts, 0 where it is ignored. */
+  readonly counted: () => Tensor;
+}
+
+/**
+ * Runs a batch as `trainingLoss` does, n recurrences without gradient and k with, and gives what `read` makes of its states; packed,
+ * B is the number of tokens and T is 1. `read` is called once, inside `tidy`. Throws OptionError for sizes that do not fit, and bad depths.
+ */
+export function unrollBatch<R>(
+  model: RecurrentModel,
+  data: TrainingBatch,
+  options: TrainingLossOptions,
+  read: (run: UnrolledBatch) => R,
+): R {
   refuseUnknownOptions('trainingLoss', options, ['n', 'k', 'initialState', 'recompute']);
   const { n, k, initialState, recompute = false } = options;
   const { device } = model;
@@ -73,11 +96,21 @@ export function tokenLosses(model: RecurrentModel, data: TrainingBatch, options:
     try {
       const e = model.prelude(device.tensor(data.tokens, shape, { dtype: 'i32' }), pass);
       const start = model.initialState(pass, initial(initialState));
-      let state = withoutGradient(device, () => unroll(model, e, start, n, pass));
+      const states = [withoutGradient(device, () => unroll(model, e, start, n, pass))];
       for (let loop = n; loop < n + k; loop++) {
-        state = recompute ? checkpoint(alone(loop), state, e) : model.step(e, state, loop, pass);
+        const state = states[loop - n]!;
+        states.push(recompute ? checkpoint(alone(loop), state, e) : model.step(e, state, loop, pass));
       }
-      return crossEntropy(model.readout(state, pass), device.tensor(data.targets, shape, { dtype: 'i32' }), { ignoreIndex: ignoreTarget });
+      const targets = device.tensor(data.targets, shape, { dtype: 'i32' });
+      return read({
+        states,
+        entropy: (state) => crossEntropy(model.readout(state, pass), targets, { ignoreIndex: ignoreTarget }),
+        counted: () =>
+          device.tensor(
+            Float32Array.from(data.targets, (target) => Number(target !== ignoreTarget)),
+            shape,
+          ),
+      });
     } finally {
       pass.dispose();
     }

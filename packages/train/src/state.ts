@@ -1,6 +1,8 @@
 import { type ByteSink, type SafetensorsFile, toFloat32, writeSafetensors } from '@unroll/checkpoint';
-import { type Tensor, UnrollError } from '@unroll/tensor';
+import { type RecurrentModel, sandwich } from '@unroll/recurrent';
+import { forEachTensor, type Tensor, UnrollError } from '@unroll/tensor';
 import type { CurriculumState } from './curriculum.js';
+import { crossEntropyObjective } from './objective.js';
 import type { Trainer } from './trainer.js';
 
 /** A saved run that does not fit the run that is to go on from it. */
@@ -13,24 +15,30 @@ async function contentOf(tensor: Tensor): Promise<Uint8Array> {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
+const stored = (name: string, tensor: Tensor) => ({ name, dtype: 'F32' as const, shape: tensor.shape, bytes: () => contentOf(tensor) });
+
+/** Saves the parameters of a model alone, by the names of its parameter tree: what `loadRecurrentModel` reads. */
+export async function saveModel(sink: ByteSink, model: RecurrentModel): Promise<void> {
+  const tensors: ReturnType<typeof stored>[] = [];
+  forEachTensor(model.params, (tensor, name) => tensors.push(stored(name, tensor)));
+  await writeSafetensors(sink, tensors);
+}
+
 /**
  * Saves a run as one safetensors file: weights, optimiser, averages and the place in the data. The sink shows the file when it is
  * whole, so that a run which is killed at any moment leaves the last whole one.
  */
 export async function saveTraining(sink: ByteSink, trainer: Trainer): Promise<void> {
-  const tensors = [...trainer.tensors()].map(([name, tensor]) => ({
-    name,
-    dtype: 'F32' as const,
-    shape: tensor.shape,
-    bytes: () => contentOf(tensor),
-  }));
-  const { step, tokens, config, curriculum, text } = trainer;
+  const tensors = [...trainer.tensors()].map(([name, tensor]) => stored(name, tensor));
+  const { step, tokens, config, family, objective, curriculum, text } = trainer;
   await writeSafetensors(sink, tensors, {
     metadata: {
       format,
       step: String(step),
       tokens: String(tokens),
       config: JSON.stringify(config),
+      family: family.name,
+      objective: objective.name,
       ...(curriculum === undefined ? {} : { curriculum: JSON.stringify(curriculum) }),
       ...(text === undefined ? {} : { text: text.key }),
     },
@@ -46,7 +54,9 @@ function differences(saved: Readonly<Record<string, unknown>>, now: Readonly<Rec
   return [...names].filter((name) => !movable.includes(name) && JSON.stringify(saved[name]) !== JSON.stringify(now[name]));
 }
 
-/** Puts a saved run into a trainer of the same config; steps, schedule and harder alone may differ. Throws ResumeError. */
+/**
+ * Puts a saved run into a trainer of the same config, family and objective; steps, schedule and harder alone may differ. Throws ResumeError.
+ */
 export async function resumeTraining(file: SafetensorsFile, trainer: Trainer): Promise<void> {
   const { metadata } = file;
   const field = (name: string) => metadata.get(name);
@@ -61,6 +71,14 @@ export async function resumeTraining(file: SafetensorsFile, trainer: Trainer): P
     );
   if (field('text') !== trainer.text?.key)
     throw new ResumeError(`resume: the saved run read another text (${field('text') ?? 'none'}; now ${trainer.text?.key ?? 'none'})`);
+  // Runs that were saved without these names are of Huginn's parts and loss.
+  for (const [what, now, usual] of [
+    ['family', trainer.family.name, sandwich.name],
+    ['objective', trainer.objective.name, crossEntropyObjective.name],
+  ] as const) {
+    const was = field(what) ?? usual;
+    if (was !== now) throw new ResumeError(`resume: the saved run has the ${what} "${was}"; the trainer has "${now}"`);
+  }
   const tensors = trainer.tensors();
   const missing = [...tensors]
     .filter(([name, tensor]) => file.entries.get(name)?.shape.join() !== tensor.shape.join())

@@ -1,18 +1,30 @@
 import { accumulateMean, clipByGlobalNorm, Ema, learningRateAt, Optimizer } from '@unroll/nn/optim';
 import {
   ignoreTarget,
-  initParams,
+  initModel,
+  type ModelFamily,
   meanOfCounted,
   parseRecurrentConfig,
-  RecurrentModel,
+  type RecurrentModel,
+  sandwich,
   type TrainingBatch,
-  tokenLosses,
 } from '@unroll/recurrent';
-import { affine, type Device, disposeTree, forEachTensor, OptionError, type Tensor, UnrollError, valueAndGrad } from '@unroll/tensor';
+import {
+  affine,
+  type Device,
+  disposeTree,
+  forEachTensor,
+  OptionError,
+  refuseUnknownOptions,
+  type Tensor,
+  UnrollError,
+  valueAndGrad,
+} from '@unroll/tensor';
 import { drawFamilies, drawHeldOut, type Family, type PackedProblems, packProblems } from './batch.js';
 import { groupsOf, parseTrainingConfig, type TrainingConfig } from './config.js';
 import { advance, beginCurriculum, type CurriculumState, plannedLevels, weightScale } from './curriculum.js';
 import { depthAt } from './depth.js';
+import { crossEntropyObjective, type Objective } from './objective.js';
 import { Random } from './random.js';
 import { TextRows } from './rows.js';
 
@@ -37,6 +49,16 @@ export interface StepResult {
   readonly tasks: Readonly<Record<string, number>>;
 }
 
+/** What a run has besides its config. */
+export interface TrainerOptions {
+  /** Tokens of the text, where the config has one. */
+  readonly documents?: readonly (readonly number[])[];
+  /** The model's parts and parameters; Huginn's when absent. */
+  readonly family?: ModelFamily;
+  /** What a step makes smaller; the cross-entropy behind the last recurrence when absent. */
+  readonly objective?: Objective;
+}
+
 /**
  * A training run: the model, its optimiser and the place in the data. It owns them, never the device. All that a step draws is a
  * function of (seed, step, curriculum), so that weights, optimiser, `step` and `curriculum` are the whole state of a run.
@@ -44,6 +66,9 @@ export interface StepResult {
 export class Trainer {
   readonly config: TrainingConfig;
   readonly model: RecurrentModel;
+  /** Whose parts the model has. */
+  readonly family: ModelFamily;
+  readonly objective: Objective;
   readonly optimizer: Optimizer;
   readonly ema: Ema | undefined;
   /** Steps taken. */
@@ -55,22 +80,23 @@ export class Trainer {
   /** The text of a run that is not on tasks. */
   readonly text: TextRows | undefined;
 
-  /**
-   * `documents`: tokens of the text, where the config has one. Throws OptionError or ConfigError for a config or documents that do not fit.
-   */
+  /** Throws OptionError or ConfigError for a config, options or documents that do not fit. */
   constructor(
     readonly device: Device,
     config: TrainingConfig,
-    documents?: readonly (readonly number[])[],
+    options: TrainerOptions = {},
   ) {
+    refuseUnknownOptions('training', options, ['documents', 'family', 'objective']);
+    const { documents, family = sandwich, objective = crossEntropyObjective } = options;
     this.config = parseTrainingConfig(config);
+    this.family = family;
+    this.objective = objective;
     if ((this.config.text === undefined) !== (documents === undefined))
       throw new OptionError(
         `training: ${documents === undefined ? 'the config has a text; give its documents, in tokens' : 'documents were given; the config has no text'}`,
       );
     this.text = this.config.text && new TextRows(this.config.text, documents!);
-    const shape = parseRecurrentConfig(config.model);
-    this.model = new RecurrentModel(device, shape, initParams(device, shape, { seed: config.seed }));
+    this.model = initModel(device, parseRecurrentConfig(config.model), { seed: config.seed, family });
     this.optimizer = new Optimizer(this.model.params, groupsOf(config));
     const lowest = config.tasks.map(({ levels, start }) => start ?? levels[0]);
     const plan = config.curriculum?.plan;
@@ -139,8 +165,8 @@ export class Trainer {
         const initialState = { seed: seeds, scale: config.stateScale ?? 1 };
         const options = { ...depth, initialState, recompute: config.recompute ?? false };
         const result = valueAndGrad(() => {
-          const each = tokenLosses(model, data, options);
-          const loss = meanOfCounted(each, data);
+          const { minimised, crossEntropy: each } = this.objective.losses(model, data, options);
+          const loss = meanOfCounted(minimised, data);
           return { loss: scale === 1 ? loss : affine(loss, { scale }), each };
         }, model.params);
         owned.push(result);

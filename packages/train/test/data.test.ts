@@ -335,7 +335,7 @@ describe('rows of text', () => {
     const model = { ...minimal.model, vocab_size: 300 };
     expect(() => new Trainer(device, parseTrainingConfig({ ...minimal, model, text: config }))).toThrow('give its documents');
     const tasks = [{ task: 'parity', weight: 1, levels: [1, 2] }];
-    expect(() => new Trainer(device, parseTrainingConfig({ ...minimal, tasks }), [[1]])).toThrow('the config has no text');
+    expect(() => new Trainer(device, parseTrainingConfig({ ...minimal, tasks }), { documents: [[1]] })).toThrow('the config has no text');
     expect(device.memory().buffers).toBe(0);
     device.dispose();
   });

@@ -1,5 +1,6 @@
 import { bytesSink, bytesSource, encodeSafetensors, openSafetensors } from '@unroll/checkpoint';
-import { forward } from '@unroll/recurrent';
+import { concatInjection, forward, loadRecurrentModel, type ModelFamily, sandwich, tokenLosses } from '@unroll/recurrent';
+import { affine } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import {
   DivergedError,
@@ -8,10 +9,12 @@ import {
   endToken,
   lossByDepth,
   measureStates,
+  type Objective,
   packProblems,
   parseTrainingConfig,
   ResumeError,
   resumeTraining,
+  saveModel,
   saveTraining,
   solvedByDepth,
   stateMetrics,
@@ -143,6 +146,65 @@ describe('a run', () => {
     const plain = await open(await encodeSafetensors([]));
     await expect(resumeTraining(plain, longer)).rejects.toThrow(ResumeError);
     for (const trainer of [first, other, longer]) trainer.dispose();
+  });
+});
+
+describe('a variant', () => {
+  const half: Objective = {
+    name: 'half',
+    losses(model, batch, options) {
+      const crossEntropy = tokenLosses(model, batch, options);
+      return { minimised: affine(crossEntropy, { scale: 0.5 }), crossEntropy };
+    },
+  };
+  const damped: ModelFamily = {
+    ...sandwich,
+    name: 'damped',
+    parts: { inject: (model, state, e) => affine(concatInjection(model, state, e), { scale: 0.5 }) },
+  };
+
+  it('is trained on what its objective says, and reported by its cross-entropy', async () => {
+    const [plain, other] = [new Trainer(device, config), new Trainer(device, config, { objective: half })];
+    const [a, b] = [await plain.train(), await other.train()];
+    expect(b.loss / a.loss).toBeCloseTo(0.5, 5);
+    expect(b.gradNorm / a.gradNorm).toBeCloseTo(0.5, 5);
+    expect(b.tasks).toEqual(a.tasks);
+    for (const trainer of [plain, other]) trainer.dispose();
+  });
+
+  it('is trained with its own parts, saved, and loaded with them', async () => {
+    const trainer = new Trainer(device, config, { family: damped });
+    const plain = new Trainer(device, config);
+    expect((await trainer.train()).loss).not.toBe((await plain.train()).loss);
+    const sink = bytesSink();
+    await saveModel(sink, trainer.model);
+    const weights = await open(sink.bytes());
+    const model = await loadRecurrentModel({ device, config: config.model, weights, family: damped });
+    const logits = (of: typeof model) => {
+      const tensor = forward(of, [[1, 2, 3]], { recurrences: 2 });
+      const data = device.readSync(tensor);
+      tensor.dispose();
+      return data;
+    };
+    expect(logits(model)).toEqual(logits(trainer.model));
+    for (const owner of [trainer, plain, model]) owner.dispose();
+  });
+
+  it('goes on with its own family and objective alone', async () => {
+    const first = new Trainer(device, config, { family: damped, objective: half });
+    const file = await open(await saved(first));
+    const [otherFamily, otherLoss, same] = [
+      new Trainer(device, config, { objective: half }),
+      new Trainer(device, config, { family: damped }),
+      new Trainer(device, config, { family: damped, objective: half }),
+    ];
+    await expect(resumeTraining(file, otherFamily)).rejects.toThrow('the saved run has the family "damped"; the trainer has "sandwich"');
+    await expect(resumeTraining(file, otherLoss)).rejects.toThrow(
+      'the saved run has the objective "half"; the trainer has "cross-entropy"',
+    );
+    await resumeTraining(file, same);
+    expect(() => new Trainer(device, config, { loss: half } as never)).toThrow('unknown option "loss"');
+    for (const trainer of [first, otherFamily, otherLoss, same]) trainer.dispose();
   });
 });
 

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openSafetensors, toFloat32, writeSafetensors } from '@unroll/checkpoint';
+import { openSafetensors, toFloat32 } from '@unroll/checkpoint';
 import { fileSink, fileSource } from '@unroll/checkpoint/node';
 import { forEachTensor, type Tensor } from '@unroll/tensor';
 import {
@@ -11,6 +11,7 @@ import {
   measureStates,
   parseTrainingConfig,
   resumeTraining,
+  saveModel,
   saveTraining,
   Trainer,
   type TrainingConfig,
@@ -113,14 +114,9 @@ async function exportModel(folder: string, trainer: Trainer, { files }: Corpus):
 
 async function writeModel(folder: string, trainer: Trainer, beside: Corpus['files']): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const weights: Parameters<typeof writeSafetensors>[1] extends Iterable<infer T> ? T[] : never = [];
-  forEachTensor(trainer.model.params, (tensor, name) => {
-    const bytes = async () => new Uint8Array((await tensor.data()).buffer);
-    weights.push({ name, dtype: 'F32', shape: tensor.shape, bytes });
-  });
   const files = { 'config.json': trainer.config.model, ...beside };
   for (const [name, json] of Object.entries(files)) await writeFile(join(folder, name), `${JSON.stringify(json, null, 1)}\n`);
-  await writeSafetensors(await fileSink(join(folder, 'model.safetensors')), weights);
+  await saveModel(await fileSink(join(folder, 'model.safetensors')), trainer.model);
 }
 
 /** Puts the weights of a checkpoint folder into a new run. Throws CommandError where they do not fit. */
@@ -197,7 +193,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
     stopped = true;
   });
   try {
-    trainer = new Trainer(device, config, corpus.documents);
+    trainer = new Trainer(device, config, corpus.documents === undefined ? {} : { documents: corpus.documents });
     await mkdir(out, { recursive: true });
     const state = join(out, STATE_FILE);
     const log = join(out, LOG_FILE);
