@@ -21,7 +21,7 @@ export interface GeneratedToken extends Choice {
   readonly finish?: Finish;
   /** The stop string that ended the text; no part of it is in any `text`. */
   readonly stopString?: string;
-  /** Set on the last token. */
+  /** Set on the last token, and on every one with `reports: 'every'`. */
   readonly report?: RunReport;
 }
 
@@ -47,7 +47,8 @@ export class Emitter {
     const pushed = stopped ? { text: '' } : this.#text.push(produced.token);
     const full = lane.tokens.length - lane.promptLength >= lane.limit;
     const base = { ...produced, ...(exit === undefined ? {} : { exit }) };
-    if (pushed.stop === undefined && !stopped && !full) return { ...base, text: pushed.text };
+    if (pushed.stop === undefined && !stopped && !full)
+      return { ...base, text: pushed.text, ...(this.run.reportsEvery ? { report: this.#report() } : {}) };
     const flushed = pushed.stop === undefined ? this.#text.flush() : { text: '' };
     const stop = pushed.stop ?? flushed.stop;
     lane.done = true;

@@ -77,6 +77,11 @@ export interface CommonOptions {
   readonly prefillChunk?: number;
   /** Which keys are kept and read; whatever the model's caches understand. Not with `cache`, which has its own. */
   readonly policy?: unknown;
+  /**
+   * Which tokens carry a `report`: the `last` alone (the default), or `every` one, whose counts are those so far. Where a step is begun
+   * before its token is read (fixed depth on WebGPU), they include that step.
+   */
+  readonly reports?: 'last' | 'every';
   /** Sees, and may replace, the state after every recurrence. */
   readonly hook?: RecurrenceHook;
   readonly signal?: AbortSignal;
@@ -110,6 +115,7 @@ export const commonNames = [
   'initScale',
   'prefillChunk',
   'policy',
+  'reports',
   'hook',
   'signal',
 ] as const;
@@ -253,6 +259,9 @@ export function parseRun(who: string, options: CommonOptions, prompts: readonly 
     }
     return most;
   });
+  const { reports = 'last' } = options;
+  if (reports !== 'last' && reports !== 'every')
+    throw new OptionError(`${who}: reports must be "last" or "every"; got ${JSON.stringify(reports)}`);
   const depth = parseDepth(who, options, Math.max(0, ...maxNewTokens));
   const onePass = exit?.inPrefill === true;
   return {
@@ -270,6 +279,7 @@ export function parseRun(who: string, options: CommonOptions, prompts: readonly 
     stopTokens: new Set(options.stopTokens ?? tokenizer?.stopTokens ?? []),
     stopStrings,
     prefillChunk: whole(who, 'prefillChunk', options.prefillChunk ?? (onePass ? model.contextLength : 512), 1, 2 ** 31),
+    reportsEvery: reports === 'every',
     hook: options.hook,
     signal: options.signal,
   };

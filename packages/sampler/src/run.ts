@@ -126,6 +126,8 @@ export interface Run {
   readonly stopTokens: ReadonlySet<number>;
   readonly stopStrings: readonly string[];
   readonly prefillChunk: number;
+  /** Every token has a report, not the last alone. */
+  readonly reportsEvery: boolean;
   readonly hook: RecurrenceHook | undefined;
   readonly signal: AbortSignal | undefined;
 }

@@ -120,6 +120,19 @@ describe('generate', () => {
     expect(await run({ ...base, maxNewTokens: 0 })).toEqual([]);
   });
 
+  it('gives a report with every token where that is asked for, of what was done so far', async () => {
+    const plain = await run({ ...base, maxNewTokens: 4 });
+    const items = await run({ ...base, maxNewTokens: 4, reports: 'every' });
+    expect(items.map(({ report }) => [report!.newTokens, report!.corePasses, report!.cache.tokens])).toEqual([
+      [1, 3, 5],
+      [2, 6, 6],
+      [3, 9, 7],
+      [4, 12, 8],
+    ]);
+    expect(items[3]).toEqual(plain[3]);
+    await expect(run({ ...base, reports: 'all' as never })).rejects.toThrow(/reports must be "last" or "every"; got "all"/);
+  });
+
   it("leaves the caller's cache to the caller", async () => {
     const cache = model.createCache();
     await run({ ...base, maxNewTokens: 3, cache });

@@ -81,6 +81,7 @@ function Metrics({ state }: { state: PaneState }) {
   const live = last === undefined || last.at === 0 ? undefined : tokens.length / (last.at / 1000);
   const speed = summary?.tokensPerSecond ?? live;
   const mean = tokens.length === 0 ? undefined : tokens.reduce((sum, { recurrences }) => sum + recurrences, 0) / tokens.length;
+  const done = summary ?? last;
   const dash = status === 'running' ? '…' : '–';
   return (
     <dl class="metrics">
@@ -92,10 +93,10 @@ function Metrics({ state }: { state: PaneState }) {
       <Metric name="mean depth" value={mean === undefined ? dash : mean.toFixed(2)} title="Recurrences a token, mean" />
       <Metric
         name="core passes"
-        value={summary === undefined ? dash : String(summary.corePasses)}
+        value={done === undefined ? dash : String(done.corePasses)}
         title="Runs of the repeated block, the prompt’s included"
       />
-      <Metric name="KV cache" value={summary === undefined ? dash : bytes(summary.kvBytes)} title="Keys and values that the tokens have" />
+      <Metric name="KV cache" value={done === undefined ? dash : bytes(done.kvBytes)} title="Keys and values that the tokens have" />
     </dl>
   );
 }

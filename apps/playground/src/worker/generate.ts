@@ -34,6 +34,7 @@ export function optionsOf(
     initScale: shared.initScale,
     temperature: shared.temperature,
     alternatives: Math.min(ALTERNATIVES, model.vocabularySize),
+    reports: 'every',
     ...(shared.topK > 0 ? { topK: shared.topK } : {}),
     ...(shared.topP < 1 ? { topP: shared.topP } : {}),
     ...(shared.minP > 0 ? { minP: shared.minP } : {}),
@@ -82,7 +83,8 @@ class Collector {
     this.tokens.push(token);
     this.#text += text;
     if (finish !== undefined) this.#finish = finish;
-    this.#report = report ?? this.#report;
+    // Asked for with every token.
+    this.#report = report!;
     this.send({
       token,
       text,
@@ -91,6 +93,8 @@ class Collector {
       recurrences,
       alternatives: labelled(tokenizer, alternatives),
       at: performance.now() - this.#started,
+      corePasses: this.#report.corePasses,
+      kvBytes: this.#report.cache.logicalBytes,
       ...(exit === undefined ? {} : { exit: { rule: exit.rule, values: exit.values, stopped: exit.value !== undefined } }),
       ...(drafted === undefined ? {} : { drafted }),
     });

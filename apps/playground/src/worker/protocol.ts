@@ -61,6 +61,10 @@ export interface TokenItem {
   readonly drafted?: boolean;
   /** Milliseconds since the run began. */
   readonly at: number;
+  /** Runs of the core so far, the prompt's included. */
+  readonly corePasses: number;
+  /** Keys and values that the tokens so far have. */
+  readonly kvBytes: number;
 }
 
 export interface LabelledToken {
