@@ -6,7 +6,7 @@ import { openCheckpoint } from '@unroll/checkpoint';
 import { fileSink, folderFiles, removeTemporaries } from '@unroll/checkpoint/node';
 import { type Flags, readFlag, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
-import { compareConverted, convertCheckpoint } from '../convert/convert.js';
+import { compareConverted, convertCheckpoint, countKept } from '../convert/convert.js';
 import { CommandError, EXIT, UsageError } from '../errors.js';
 import { modelArgs } from '../flags.js';
 import type { Io } from '../io.js';
@@ -76,6 +76,8 @@ async function run(flags: Flags, io: Io): Promise<number> {
     const share = parseShare(readText(flags, 'share'));
     const jobs = share === undefined ? (readWhole(flags, 'jobs', 1, 256) ?? availableParallelism()) : 1;
     const alone = jobs === 1 || io.program === undefined;
+    // Before others begin: what they find is then this run's, and a source that has changed is refused at once.
+    const kept = share === undefined ? await countKept({ ...options, to, shardBytes }) : 0;
     if (!alone) {
       const own = { index: 0, of: jobs };
       const others = Array.from({ length: jobs - 1 }, (_, i) => helper(io.program!, flags, to, format, `${i + 1}/${jobs}`));
@@ -102,6 +104,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
       to,
       format,
       ...made,
+      kept,
       seconds: Number(seconds.toFixed(1)),
       megabytesPerSecond: Math.round(checkpoint.totalBytes / 1e6 / seconds),
     };
@@ -111,7 +114,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
       io.stdout.write(`${JSON.stringify({ ...result, ...(compared === undefined ? {} : { verify: compared }) })}\n`);
     else {
       io.stdout.write(
-        `${to}: ${bytes(made.bytes)} in ${made.shards.length} files${alone && made.kept > 0 ? ` (${made.kept} were there)` : ''}, ${result.seconds} s\n`,
+        `${to}: ${bytes(made.bytes)} in ${made.shards.length} files${kept > 0 ? ` (${kept} were there)` : ''}, ${result.seconds} s\n`,
       );
       if (made.dropped.length > 0) io.stdout.write(`left out: ${made.dropped.join(', ')}\n`);
       if (compared !== undefined) {

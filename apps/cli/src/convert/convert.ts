@@ -72,6 +72,16 @@ function split(plan: readonly Conversion[], shardBytes: number): Conversion[][] 
   return shards;
 }
 
+function shardsOf({ config, checkpoint, format, shardBytes }: Pick<ConvertOptions, 'config' | 'checkpoint' | 'format' | 'shardBytes'>) {
+  const plan = planConversion(config, checkpoint, format);
+  const shards = split(plan, shardBytes);
+  const digits = (n: number) => String(n).padStart(5, '0');
+  const files = shards.map((_, i) =>
+    shards.length === 1 ? 'model.safetensors' : `model-${digits(i + 1)}-of-${digits(shards.length)}.safetensors`,
+  );
+  return { plan, shards, files };
+}
+
 /** Calls back with the f32 values of whole blocks of rows. */
 export async function eachPiece(checkpoint: Checkpoint, name: string, use: (values: Float32Array, row: number) => void): Promise<void> {
   const { shape, byteLength, dtype } = checkpoint.entries.get(name)!;
@@ -124,20 +134,24 @@ async function isThere(path: string, shard: readonly Conversion[], source: strin
   return true;
 }
 
+/** How many shards an earlier run has left that can be kept. Throws CheckpointError where one is there that cannot. */
+export async function countKept(options: ConvertOptions): Promise<number> {
+  const { shards, files } = shardsOf(options);
+  let kept = 0;
+  for (const [i, shard] of shards.entries())
+    if (await isThere(join(options.to, files[i]!), shard, await digestOf(options.checkpoint, shard))) kept++;
+  return kept;
+}
+
 /**
  * Converts the matrices of a checkpoint, shard by shard. A shard takes its name when all of it is on the disk, and the index comes last:
  * a run that was killed is gone on with, and what it left is never taken for a checkpoint. Half-written files of earlier runs are deleted.
  * Throws CheckpointError where a shard is there that was made from another source or to another format.
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<Converted> {
-  const { config, checkpoint, to, format } = options;
-  const plan = planConversion(config, checkpoint, format);
-  const shards = split(plan, options.shardBytes);
+  const { checkpoint, to } = options;
+  const { plan, shards, files } = shardsOf(options);
   const totalBytes = plan.reduce((sum, { name }) => sum + checkpoint.entries.get(name)!.byteLength, 0);
-  const digits = (n: number) => String(n).padStart(5, '0');
-  const files = shards.map((_, i) =>
-    shards.length === 1 ? 'model.safetensors' : `model-${digits(i + 1)}-of-${digits(shards.length)}.safetensors`,
-  );
   let doneBytes = 0;
   let kept = 0;
   let bytes = 0;

@@ -5,8 +5,8 @@ import { weightParts } from '../quant.js';
 import { given } from '../sample.js';
 import { type Shape, sameShape, showShape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
-import { type Fault, kernel, perGroup, perThread, rowRanges, Scratch } from '../webgpu/kernel.js';
-import { convert } from '../webgpu/upload.js';
+import { type Fault, kernel, perGroup, perThread, rowRanges } from '../webgpu/kernel.js';
+import { halfBits } from '../webgpu/upload.js';
 import { quantizedRowsWgsl } from './quant-wgsl.js';
 
 function outside(who: string, index: number, place: number, table: Shape): RangeOpError {
@@ -20,9 +20,10 @@ function outsideFault(who: string, table: Shape): Fault {
   return { key: `${who} ${showShape(table)}`, describe: (index, place) => outside(who, index, place, table).message };
 }
 
-// first and count are the rows of the table that this dispatch sees; R all of them.
-const gatherKernel = () =>
-  kernel('gatherRows', [], () => ({
+// first and count are the rows of the table that this dispatch sees; R all of them. Rows of halves are widened as they are gathered: an
+// embedding as a whole would take twice its bytes again.
+const gatherKernel = (stored: 'words' | 'f16' | 'bf16') =>
+  kernel('gatherRows', [stored], () => ({
     params: { n: 'u32', width: 'u32', R: 'i32', first: 'i32', count: 'i32', start: 'u32' },
     read: { table: 'u32', indices: 'i32' },
     write: { y: 'u32' },
@@ -35,7 +36,15 @@ const gatherKernel = () =>
     report(row, p.start + place);
     return;
   }
-  if (row >= p.first && row < p.first + p.count) { y[index] = table[u32(row - p.first) * p.width + index % p.width]; }`,
+  if (row < p.first || row >= p.first + p.count) { return; }
+  let at = u32(row - p.first) * p.width + index % p.width;
+  ${
+    stored === 'words'
+      ? 'y[index] = table[at];'
+      : `let h = (table[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
+  ${halfBits(stored)}
+  y[index] = bits;`
+  }`,
   }));
 
 // A workgroup for each row, which first looks whether a later one goes to the same place.
@@ -101,19 +110,17 @@ export const gatherRowsOp = defineOp<null>({
     const fault = outsideFault('gatherRows', table!.shape);
     const { dtype } = table!;
     if (isQuantized(dtype)) return quantizedRowsWgsl(table!, index!, out!, fault, traits);
-    const halves = dtype === 'f16' || dtype === 'bf16';
-    const rows = halves ? new Scratch(Math.max(4, R * width * 4)) : table!;
-    const widen = halves ? [perThread(convert(dtype), R * width, traits, { bind: [table!, rows], params: { n: R * width } })] : [];
-    const gather = rowRanges('gatherRows', index!.size, [width * 4, 4], traits).flatMap((places) =>
-      rowRanges('gatherRows', R, [width * 4], traits).map((seen) =>
-        perThread(gatherKernel(), places.rows * width, traits, {
-          bind: [seen.part(rows, width * 4), places.part(index!, 4), places.part(out!, width * 4)],
+    const stored = dtype === 'f16' || dtype === 'bf16' ? dtype : 'words';
+    const rowBytes = width * (stored === 'words' ? 4 : 2);
+    return rowRanges('gatherRows', index!.size, [width * 4, 4], traits).flatMap((places) =>
+      rowRanges('gatherRows', R, [rowBytes], traits).map((seen) =>
+        perThread(gatherKernel(stored), places.rows * width, traits, {
+          bind: [seen.part(table!, rowBytes), places.part(index!, 4), places.part(out!, width * 4)],
           params: { n: places.rows * width, width, R, first: seen.start, count: seen.rows, start: places.start },
           fault,
         }),
       ),
     );
-    return [...widen, ...gather];
   },
   saves: { inputs: [1] },
   vjp: ({ inputs: [table, index], grads: [g] }, o) => [o.scatterAddRows(index!, g!, table!.shape[0]!)],

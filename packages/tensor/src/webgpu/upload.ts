@@ -11,6 +11,18 @@ export function uploadChunks(encoder: Encoder, to: PooledBuffer, offset: number,
   for (let at = 0; at < bytes.byteLength; at += chunkBytes) encoder.upload(to, offset + at, bytes.subarray(at, at + chunkBytes));
 }
 
+/** Statements that give the bits of the f32 that a stored half `h` (u32) is, as `bits`: exactly, subnormals too. */
+export const halfBits = (dtype: 'f16' | 'bf16'): string =>
+  dtype === 'bf16'
+    ? 'let bits = h << 16u;'
+    : `let sign = (h & 0x8000u) << 16u;
+  let m = h & 0x3ffu;
+  let e = (h >> 10u) & 0x1fu;
+  // Subnormals become whole numbers times 2^-24: both are normal in f32, so a GPU that flushes subnormals gives them too.
+  let small = bitcast<u32>(f32(m) * 5.9604644775390625e-8);
+  let usual = ((e + 112u) << 23u) | (m << 13u);
+  let bits = sign | select(select(usual, 0x7f800000u | (m << 13u), e == 31u), small, e == 0u);`;
+
 /** A thread for each value: stored halves to the bits of f32. */
 export const convert = (dtype: 'f16' | 'bf16') =>
   kernel('from', [dtype], () => ({
@@ -19,17 +31,8 @@ export const convert = (dtype: 'f16' | 'bf16') =>
     write: { y: 'u32' },
     body: `if (index >= p.n) { return; }
   let h = (halves[index >> 1u] >> ((index & 1u) * 16u)) & 0xffffu;
-  ${
-    dtype === 'bf16'
-      ? 'y[index] = h << 16u;'
-      : `let sign = (h & 0x8000u) << 16u;
-  let m = h & 0x3ffu;
-  let e = (h >> 10u) & 0x1fu;
-  // Subnormals become whole numbers times 2^-24: both are normal in f32, so a GPU that flushes subnormals gives them too.
-  let small = bitcast<u32>(f32(m) * 5.9604644775390625e-8);
-  let usual = ((e + 112u) << 23u) | (m << 13u);
-  y[index] = sign | select(select(usual, 0x7f800000u | (m << 13u), e == 31u), small, e == 0u);`
-  }`,
+  ${halfBits(dtype)}
+  y[index] = bits;`,
   }));
 
 type Run = (dispatch: GpuDispatch, from: PooledBuffer, offset: number, bytes: number) => void;

@@ -27,5 +27,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
     report(row, p.start + place);
     return;
   }
-  if (row >= p.first && row < p.first + p.count) { y[index] = table[u32(row - p.first) * p.width + index % p.width]; }
+  if (row < p.first || row >= p.first + p.count) { return; }
+  let at = u32(row - p.first) * p.width + index % p.width;
+  y[index] = table[at];
 }

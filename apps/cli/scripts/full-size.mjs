@@ -1,0 +1,126 @@
+// What a model of any size takes on the CPU of this machine, as tables: loading beside a raw read of the same bytes, then by depth the time to the
+// first token and of a token, beside the bound that `unroll estimate` prints, from rates that are measured around each row. From built packages.
+//
+//   node apps/cli/scripts/full-size.mjs --model DIR [--depths 4,8,16,32] [--tokens 8] [--prompt 14] [--keep-cache]
+import { openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { openCheckpoint } from '@unroll/checkpoint';
+import { folderFiles } from '@unroll/checkpoint/node';
+import { estimate, familyOf, loadRecurrentModel, measureRates } from '@unroll/recurrent';
+import { generate } from '@unroll/sampler';
+import { createCpuDevice } from '@unroll/tensor/cpu';
+import { aligned } from './lib/runs.mjs';
+
+const { values } = parseArgs({
+  options: {
+    model: { type: 'string' },
+    depths: { type: 'string', default: '4,8,16,32' },
+    tokens: { type: 'string', default: '8' },
+    prompt: { type: 'string', default: '14' },
+    'keep-cache': { type: 'boolean', default: false },
+  },
+});
+const { model: folder } = values;
+if (folder === undefined) throw new Error('name a checkpoint folder with --model');
+const depths = values.depths.split(',').map(Number);
+const [tokens, promptLength] = [Number(values.tokens), Number(values.prompt)];
+if (![...depths, tokens, promptLength].every((n) => Number.isInteger(n) && n > 0))
+  throw new Error('--depths, --tokens and --prompt take whole numbers from 1');
+
+const gigabytes = (/** @type {number} */ bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
+const seconds = (/** @type {number} */ ms) => `${(ms / 1000).toFixed(ms < 1e4 ? 3 : 1)} s`;
+const resident = () => process.memoryUsage.rss();
+
+/** Empties the page cache, where the system lets us, so that bytes come from the disk. */
+function dropCaches() {
+  if (values['keep-cache']) return false;
+  try {
+    writeFileSync('/proc/sys/vm/drop_caches', '3');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Milliseconds of reading the weights from first to last, and their bytes. */
+function rawRead(/** @type {string} */ from) {
+  const buffer = new Uint8Array(1 << 23);
+  let bytes = 0;
+  const began = performance.now();
+  for (const file of readdirSync(from).filter((name) => name.endsWith('.safetensors'))) {
+    const handle = openSync(join(from, file), 'r');
+    for (let got = readSync(handle, buffer); got > 0; got = readSync(handle, buffer)) bytes += got;
+  }
+  return { ms: performance.now() - began, bytes };
+}
+
+console.log(`${cpus()[0]?.model.trim()}, ${availableParallelism()} cores, Node ${process.versions.node}, ${new Date().toISOString()}`);
+const cold = dropCaches();
+const raw = rawRead(folder);
+dropCaches();
+const device = createCpuDevice();
+const began = performance.now();
+const checkpoint = await openCheckpoint(folderFiles(folder));
+const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+const model = await loadRecurrentModel({ device, config, weights: checkpoint });
+const loadMs = performance.now() - began;
+await checkpoint.close();
+const from = cold ? 'from the disk (page cache emptied before each)' : 'from the page cache (or what of them is in it)';
+console.log(`loading ${seconds(loadMs)}, a raw read of the same ${gigabytes(raw.bytes)} ${seconds(raw.ms)}, ${from}`);
+console.log(
+  `resident after loading ${gigabytes(resident())}; weights on the device ${gigabytes(device.memory().bytes.weights)}; ${device.description}`,
+);
+
+const stored = checkpoint.names.map((name) => /\.(q8|q4)$/.exec(name)?.[1]).find((format) => format !== undefined);
+const dtype = /** @type {'q8' | 'q4' | 'f32'} */ (stored ?? 'f32');
+const family = familyOf(checkpoint.names.map((name) => name.replace(/\.(q8|q4|scales)$/, '')));
+const median = (/** @type {number[]} */ list) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
+
+const rows = [['depth', 'prompt', 'a token', 'bound', 'share', 'G weights/s', 'GB/s read', 'peak', 'resident', 'keys and values']];
+for (const depth of depths) {
+  const columns = model.config.width - (model.config.width % 32) || 32;
+  const before = await measureRates(device, dtype, { columns });
+  const prompt = Array.from({ length: promptLength }, (_, i) => (i * 7919) % model.vocabularySize);
+  const started = performance.now();
+  let last = started;
+  let first = 0;
+  const gaps = [];
+  let [kv, at] = [0, 0];
+  for await (const _ of generate({ model, prompt, recurrences: depth, maxNewTokens: tokens + 1, stopTokens: [] })) {
+    const now = performance.now();
+    if (first === 0) {
+      first = now - started;
+      at = resident();
+    } else gaps.push(now - last);
+    last = now;
+    kv = device.memory().bytes.kv;
+  }
+  const end = resident();
+  const after = await measureRates(device, dtype, { columns });
+  const rates = {
+    weightsPerSecond: Math.max(before.weightsPerSecond, after.weightsPerSecond),
+    bytesPerSecond: Math.max(before.bytesPerSecond, after.bytesPerSecond),
+  };
+  const { secondsPerToken = Number.NaN } = estimate(model.config, { dtype, family, recurrences: depth, rates });
+  const token = median(gaps);
+  rows.push([
+    String(depth),
+    seconds(first),
+    seconds(token),
+    seconds(secondsPerToken * 1000),
+    `${((100 * secondsPerToken * 1000) / token).toFixed(0)} %`,
+    (rates.weightsPerSecond / 1e9).toFixed(1),
+    (rates.bytesPerSecond / 1e9).toFixed(1),
+    gigabytes(process.resourceUsage().maxRSS * 1024),
+    `${gigabytes(at)} to ${gigabytes(end)}`,
+    gigabytes(kv),
+  ]);
+}
+for (const line of aligned(rows)) console.log(line);
+console.log(
+  `prompt: ${promptLength} tokens and the first new one; a token: the median of ${tokens}; bound: the slower of its weights and its bytes by the rates beside it`,
+);
+model.dispose();
+device.dispose();
