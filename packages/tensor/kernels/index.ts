@@ -5,6 +5,7 @@ export { gemm, packRows } from './gemm';
 export { matmul, matvec, transpose } from './matmul';
 export { crossEntropy, rmsNorm, softmax } from './norm';
 export { gatherQuantized, matmulQ4, matmulQ8, quantizeActivations } from './quant';
+export { gemmQuantized, packQuantized } from './quant-panel';
 export { random } from './random';
 export { reduce } from './reduce';
 export { argmax, bf16ToF32, copyRuns, f16ToF32, gatherRows, permute, scatterRows, topK, zero } from './rows';

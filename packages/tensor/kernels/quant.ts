@@ -6,7 +6,8 @@ import { loadTail, madd } from './math';
 
 // A group of a quantised row: 16-bit values, in each four in the order 0 2 1 3, so that a pair meets the even or the odd bytes of a weight's
 // word; then the same as bytes in order, the scale, and 8 times the sum.
-const BYTES: usize = 64, SCALE: usize = 96, SUM: usize = 100, RECORD: usize = 104;
+const BYTES: usize = 64, SUM: usize = 100;
+export const SCALE: usize = 96, RECORD: usize = 104;
 
 /** Largest magnitude among the bits of four values; NaN counts as the largest. */
 @inline
@@ -63,30 +64,31 @@ export function quantizeActivations(x: usize, to: usize, K: i32, m0: i32, m1: i3
 
 /** Four f16 scales, which are finite: 2^112 moves the bias of the exponent from 15 to 127 and makes subnormals normal. */
 @inline
-function scales4(p: usize): v128 {
+export function scales4(p: usize): v128 {
   const h = v128.load_ext<i16>(p);
   return f32x4.mul(v128.and(i32x4.shl(h, 13), i32x4.splat(<i32>0x8fffe000)), f32x4.splat(reinterpret<f32>(0x77800000)));
 }
 
 @inline
-function evenBytes(w: v128): v128 {
+export function evenBytes(w: v128): v128 {
   return i16x8.shr_s(i16x8.shl(w, 8), 8);
 }
 
 @inline
-function dot(w: v128, pair: usize, sum: v128): v128 {
-  return i32x4.add(sum, i32x4.dot_i16x8_s(w, v128.load_splat<i32>(pair)));
+export function dot(w: v128, pairs: v128, sum: v128): v128 {
+  return i32x4.add(sum, i32x4.dot_i16x8_s(w, pairs));
 }
 
-/** Adds what a group gives: integers, times the scales of W and of A. */
+/** Adds what a group gives: integers, times the scales of W times that of A. */
 @inline
-function finish(sum: v128, scales: v128, record: usize, total: v128): v128 {
-  return madd(f32x4.convert_i32x4_s(sum), f32x4.mul(scales, v128.load_splat<f32>(record + SCALE)), total);
+export function finish(sum: v128, scales: v128, total: v128): v128 {
+  return madd(f32x4.convert_i32x4_s(sum), scales, total);
 }
 
+/** The same for W in 4 bits, whose codes stand for their value plus 8. */
 @inline
 function finish4(sum: v128, scales: v128, record: usize, total: v128): v128 {
-  return finish(i32x4.sub(sum, v128.load_splat<i32>(record + SUM)), scales, record, total);
+  return finish(i32x4.sub(sum, v128.load_splat<i32>(record + SUM)), f32x4.mul(scales, v128.load_splat<f32>(record + SCALE)), total);
 }
 
 @inline
@@ -108,14 +110,16 @@ function q8Row(x: usize, w: usize, s: usize, out: usize, G: i32, count: i32): vo
     let s0 = i32x4.splat(0), s1 = i32x4.splat(0);
     for (let j: usize = 0; j < 64; j += 8) {
       const lo = v128.load(w), hi = v128.load(w, 16);
-      s0 = dot(evenBytes(lo), x + j, s0);
-      s1 = dot(evenBytes(hi), x + j, s1);
-      s0 = dot(i16x8.shr_s(lo, 8), x + j + 4, s0);
-      s1 = dot(i16x8.shr_s(hi, 8), x + j + 4, s1);
+      const even = v128.load_splat<i32>(x + j), odd = v128.load_splat<i32>(x + j + 4);
+      s0 = dot(evenBytes(lo), even, s0);
+      s1 = dot(evenBytes(hi), even, s1);
+      s0 = dot(i16x8.shr_s(lo, 8), odd, s0);
+      s1 = dot(i16x8.shr_s(hi, 8), odd, s1);
       w += 32;
     }
-    t0 = finish(s0, scales4(s), x, t0);
-    t1 = finish(s1, scales4(s + 8), x, t1);
+    const scale = v128.load_splat<f32>(x + SCALE);
+    t0 = finish(s0, f32x4.mul(scales4(s), scale), t0);
+    t1 = finish(s1, f32x4.mul(scales4(s + 8), scale), t1);
     s += 16;
     x += RECORD;
   }
@@ -141,10 +145,11 @@ function q4Row(x: usize, w: usize, s: usize, out: usize, G: i32, count: i32): vo
       const low = i16x8.splat(15);
       for (let j: usize = 0; j < 64; j += 8) {
         const v = v128.load(w);
-        s0 = dot(v128.and(v, low), x + j, s0);
-        s1 = dot(v128.and(i16x8.shr_u(v, 4), low), x + j, s1);
-        s0 = dot(v128.and(i16x8.shr_u(v, 8), low), x + j + 4, s0);
-        s1 = dot(i16x8.shr_u(v, 12), x + j + 4, s1);
+        const even = v128.load_splat<i32>(x + j), odd = v128.load_splat<i32>(x + j + 4);
+        s0 = dot(v128.and(v, low), even, s0);
+        s1 = dot(v128.and(i16x8.shr_u(v, 4), low), even, s1);
+        s0 = dot(v128.and(i16x8.shr_u(v, 8), low), odd, s0);
+        s1 = dot(i16x8.shr_u(v, 12), odd, s1);
         w += 16;
       }
     }
@@ -170,38 +175,45 @@ function q8Tile(x: usize, w: usize, s: usize, c: usize, N: i32, G: i32): void {
     let a0 = i32x4.splat(0), a1 = i32x4.splat(0), a2 = i32x4.splat(0), a3 = i32x4.splat(0);
     let b0 = i32x4.splat(0), b1 = i32x4.splat(0), b2 = i32x4.splat(0), b3 = i32x4.splat(0);
     for (let j: usize = 0; j < 64; j += 8) {
-      let v = v128.load(w), e = evenBytes(v);
-      v = i16x8.shr_s(v, 8);
-      a0 = dot(e, x + j, a0);
-      a1 = dot(e, x1 + j, a1);
-      a2 = dot(e, x2 + j, a2);
-      a3 = dot(e, x3 + j, a3);
-      a0 = dot(v, x + j + 4, a0);
-      a1 = dot(v, x1 + j + 4, a1);
-      a2 = dot(v, x2 + j + 4, a2);
-      a3 = dot(v, x3 + j + 4, a3);
-      v = v128.load(w, 16);
-      e = evenBytes(v);
-      v = i16x8.shr_s(v, 8);
-      b0 = dot(e, x + j, b0);
-      b1 = dot(e, x1 + j, b1);
-      b2 = dot(e, x2 + j, b2);
-      b3 = dot(e, x3 + j, b3);
-      b0 = dot(v, x + j + 4, b0);
-      b1 = dot(v, x1 + j + 4, b1);
-      b2 = dot(v, x2 + j + 4, b2);
-      b3 = dot(v, x3 + j + 4, b3);
+      let lo = v128.load(w), hi = v128.load(w, 16);
+      const evenLo = evenBytes(lo), evenHi = evenBytes(hi);
+      let r = v128.load_splat<i32>(x + j);
+      a0 = dot(evenLo, r, a0);
+      b0 = dot(evenHi, r, b0);
+      r = v128.load_splat<i32>(x1 + j);
+      a1 = dot(evenLo, r, a1);
+      b1 = dot(evenHi, r, b1);
+      r = v128.load_splat<i32>(x2 + j);
+      a2 = dot(evenLo, r, a2);
+      b2 = dot(evenHi, r, b2);
+      r = v128.load_splat<i32>(x3 + j);
+      a3 = dot(evenLo, r, a3);
+      b3 = dot(evenHi, r, b3);
+      lo = i16x8.shr_s(lo, 8);
+      hi = i16x8.shr_s(hi, 8);
+      r = v128.load_splat<i32>(x + j + 4);
+      a0 = dot(lo, r, a0);
+      b0 = dot(hi, r, b0);
+      r = v128.load_splat<i32>(x1 + j + 4);
+      a1 = dot(lo, r, a1);
+      b1 = dot(hi, r, b1);
+      r = v128.load_splat<i32>(x2 + j + 4);
+      a2 = dot(lo, r, a2);
+      b2 = dot(hi, r, b2);
+      r = v128.load_splat<i32>(x3 + j + 4);
+      a3 = dot(lo, r, a3);
+      b3 = dot(hi, r, b3);
       w += 32;
     }
     const lo = scales4(s), hi = scales4(s + 8);
-    v128.store(c, finish(a0, lo, x, v128.load(c)));
-    v128.store(c, finish(b0, hi, x, v128.load(c, 16)), 16);
-    v128.store(c1, finish(a1, lo, x1, v128.load(c1)));
-    v128.store(c1, finish(b1, hi, x1, v128.load(c1, 16)), 16);
-    v128.store(c2, finish(a2, lo, x2, v128.load(c2)));
-    v128.store(c2, finish(b2, hi, x2, v128.load(c2, 16)), 16);
-    v128.store(c3, finish(a3, lo, x3, v128.load(c3)));
-    v128.store(c3, finish(b3, hi, x3, v128.load(c3, 16)), 16);
+    v128.store(c, finish(a0, f32x4.mul(lo, v128.load_splat<f32>(x + SCALE)), v128.load(c)));
+    v128.store(c, finish(b0, f32x4.mul(hi, v128.load_splat<f32>(x + SCALE)), v128.load(c, 16)), 16);
+    v128.store(c1, finish(a1, f32x4.mul(lo, v128.load_splat<f32>(x1 + SCALE)), v128.load(c1)));
+    v128.store(c1, finish(b1, f32x4.mul(hi, v128.load_splat<f32>(x1 + SCALE)), v128.load(c1, 16)), 16);
+    v128.store(c2, finish(a2, f32x4.mul(lo, v128.load_splat<f32>(x2 + SCALE)), v128.load(c2)));
+    v128.store(c2, finish(b2, f32x4.mul(hi, v128.load_splat<f32>(x2 + SCALE)), v128.load(c2, 16)), 16);
+    v128.store(c3, finish(a3, f32x4.mul(lo, v128.load_splat<f32>(x3 + SCALE)), v128.load(c3)));
+    v128.store(c3, finish(b3, f32x4.mul(hi, v128.load_splat<f32>(x3 + SCALE)), v128.load(c3, 16)), 16);
     s += 16;
     x += RECORD;
     x1 += RECORD;
@@ -224,26 +236,33 @@ function q4Tile(x: usize, w: usize, s: usize, c: usize, N: i32, G: i32): void {
     let b0 = i32x4.splat(0), b1 = i32x4.splat(0), b2 = i32x4.splat(0), b3 = i32x4.splat(0);
     for (let j: usize = 0; j < 64; j += 8) {
       const v = v128.load(w);
-      let n = v128.and(v, low);
-      a0 = dot(n, x + j, a0);
-      a1 = dot(n, x1 + j, a1);
-      a2 = dot(n, x2 + j, a2);
-      a3 = dot(n, x3 + j, a3);
-      n = v128.and(i16x8.shr_u(v, 4), low);
-      b0 = dot(n, x + j, b0);
-      b1 = dot(n, x1 + j, b1);
-      b2 = dot(n, x2 + j, b2);
-      b3 = dot(n, x3 + j, b3);
-      n = v128.and(i16x8.shr_u(v, 8), low);
-      a0 = dot(n, x + j + 4, a0);
-      a1 = dot(n, x1 + j + 4, a1);
-      a2 = dot(n, x2 + j + 4, a2);
-      a3 = dot(n, x3 + j + 4, a3);
-      n = i16x8.shr_u(v, 12);
-      b0 = dot(n, x + j + 4, b0);
-      b1 = dot(n, x1 + j + 4, b1);
-      b2 = dot(n, x2 + j + 4, b2);
-      b3 = dot(n, x3 + j + 4, b3);
+      let lo = v128.and(v, low), hi = v128.and(i16x8.shr_u(v, 4), low);
+      let r = v128.load_splat<i32>(x + j);
+      a0 = dot(lo, r, a0);
+      b0 = dot(hi, r, b0);
+      r = v128.load_splat<i32>(x1 + j);
+      a1 = dot(lo, r, a1);
+      b1 = dot(hi, r, b1);
+      r = v128.load_splat<i32>(x2 + j);
+      a2 = dot(lo, r, a2);
+      b2 = dot(hi, r, b2);
+      r = v128.load_splat<i32>(x3 + j);
+      a3 = dot(lo, r, a3);
+      b3 = dot(hi, r, b3);
+      lo = v128.and(i16x8.shr_u(v, 8), low);
+      hi = i16x8.shr_u(v, 12);
+      r = v128.load_splat<i32>(x + j + 4);
+      a0 = dot(lo, r, a0);
+      b0 = dot(hi, r, b0);
+      r = v128.load_splat<i32>(x1 + j + 4);
+      a1 = dot(lo, r, a1);
+      b1 = dot(hi, r, b1);
+      r = v128.load_splat<i32>(x2 + j + 4);
+      a2 = dot(lo, r, a2);
+      b2 = dot(hi, r, b2);
+      r = v128.load_splat<i32>(x3 + j + 4);
+      a3 = dot(lo, r, a3);
+      b3 = dot(hi, r, b3);
       w += 16;
     }
     const lo = scales4(s), hi = scales4(s + 8);
@@ -263,7 +282,7 @@ function q4Tile(x: usize, w: usize, s: usize, c: usize, N: i32, G: i32): void {
   }
 }
 
-/** M quantised rows x against the blocks b0 to b1 of W in int8, `w` values and `s` scales, into c (M, N). */
+/** M quantised rows x, a few, against the blocks b0 to b1 of W in int8, `w` values and `s` scales, into c (M, N). */
 export function matmulQ8(x: usize, w: usize, s: usize, c: usize, M: i32, K: i32, N: i32, b0: i32, b1: i32): void {
   const G = (K + 31) >> 5;
   const row = <usize>G * RECORD, line = (<usize>N) << 2;

@@ -24,6 +24,8 @@ export interface Kernels {
   readonly matmulQ4: Kernel<9>;
   readonly matmulQ8: Kernel<9>;
   readonly matvec: Kernel<7>;
+  readonly gemmQuantized: Kernel<12>;
+  readonly packQuantized: Kernel<6>;
   readonly quantizeActivations: Kernel<5>;
   readonly transpose: Kernel<4>;
   readonly crossEntropy: Kernel<7, number>;

@@ -16,6 +16,8 @@ const splits: Partial<Record<KernelName, Split>> = {
   matmul: { work: ([, , , M, K]) => M! * K!, step: 8 },
   matmulQ8: { work: ([, , , , M, K]) => 4 * M! * K!, step: 1 },
   matmulQ4: { work: ([, , , , M, K]) => 4 * M! * K!, step: 1 },
+  packQuantized: { work: ([, , , K]) => 4 * K!, step: 1 },
+  gemmQuantized: { work: ([, , , , M, K]) => 4 * M! * K!, step: 1 },
   quantizeActivations: { work: ([, , K]) => K!, step: 1 },
   gemm: { work: ([, , , M, K]) => 16 * M! * K!, step: 1 },
   // Of visible keys only the table's width is known: half of them, for causal attention, is what to expect.

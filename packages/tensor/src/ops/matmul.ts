@@ -87,6 +87,10 @@ export function rowsByMatrix(who: string, x: Spec, b: Spec, K = x.shape[x.shape.
 }
 
 const recordBytes = 104;
+/** From so many rows on, widening a quantised matrix in pieces costs less than it gains. See kernels/quant-panel.ts. */
+const quantisedPanelRows = 12;
+const quantisedPanelBytes = 272;
+const widenedBytes = 17536;
 // Halves are widened in pieces that stay in the second-level cache.
 const wideValues = 1 << 17;
 
@@ -101,8 +105,19 @@ export function multiplyWeight(c: CpuContext, a: number, b: Tensor, out: number,
     const rows = c.scratch(M * Math.ceil(K / 32) * recordBytes);
     kernels.quantizeActivations(a, rows, K, 0, M);
     const scales = at + weightParts(dtype, b.shape)[1]!.offset;
+    const blocks = Math.ceil(N / 8);
+    const inPanels = M < quantisedPanelRows ? 0 : M % 4 === 3 ? M : M - (M % 4);
+    if (inPanels > 0) {
+      const panels = Math.ceil(inPanels / 4);
+      const packed = c.scratch(panels * Math.ceil(K / 32) * quantisedPanelBytes);
+      kernels.packQuantized(rows, packed, inPanels, K, 0, panels);
+      const scratch = c.scratch(widenedBytes * c.threads);
+      kernels.gemmQuantized(packed, at, scales, out, inPanels, K, N, dtype === 'q8' ? 8 : 4, scratch, widenedBytes, 0, blocks);
+    }
+    if (inPanels === M) return;
     const multiply = dtype === 'q8' ? kernels.matmulQ8 : kernels.matmulQ4;
-    multiply(rows, at, scales, out, M, K, N, 0, Math.ceil(N / 8));
+    const rest = rows + inPanels * Math.ceil(K / 32) * recordBytes;
+    multiply(rest, at, scales, out + inPanels * N * 4, M - inPanels, K, N, 0, blocks);
   } else {
     const step = Math.max(8, Math.floor(wideValues / K / 8) * 8);
     const wide = c.scratch(Math.min(step, N) * K * 4);
@@ -222,7 +237,7 @@ export const matmulOp = defineOp<MatmulAttrs>({
       make([0], [], sizes[3]);
     }
     for (const format of weightFormats) {
-      for (const [M, K, N] of [...sizes, [4, 64, 8], [9, 96, 24], [6, 70, 21], [1, 128, 32]] as const) {
+      for (const [M, K, N] of [...sizes, [4, 64, 8], [9, 96, 24], [6, 70, 21], [1, 128, 32], [13, 70, 21], [15, 1100, 8]] as const) {
         samples.push({
           inputs: [g.f32([M, K]), g.weight([N, K], format)],
           attrs: { transposeA: false, transposeB: true },
