@@ -110,8 +110,8 @@ describe('decoding that enqueues the next step before it reads the last token', 
     for await (const _ of generate({ ...options, model, tokenizer: tokenizer! })) stats.push(gpu().stats());
     const [first, last] = [stats[2]!, stats[10]!];
     const blocks = config.preludeLayers + depth * config.coreLayers + config.codaLayers;
-    // The two core layers of this model share an adapter and a norm; 7 and a half are 7 a block and what a token has once.
-    expect((last.dispatches - first.dispatches) / 8 / blocks).toBeLessThanOrEqual(7.6);
+    // With all that a token has once: embedding, head, sampling.
+    expect((last.dispatches - first.dispatches) / 8 / blocks).toBeLessThanOrEqual(7);
     expect(last.submits - first.submits).toBeLessThanOrEqual(8);
     expect(gpu().stats().bytesRead - before.bytesRead).toBe(12 * 4);
   });

@@ -15,6 +15,7 @@ export {
   UnrollError,
   UnsupportedError,
 } from './errors.js';
+export { addNormGatedMatmul } from './ops/add-norm-gated-matmul.js';
 export { addRmsNorm } from './ops/add-rms-norm.js';
 export { type ArgmaxOptions, argmax } from './ops/argmax.js';
 export { type AttentionOptions, attention } from './ops/attention.js';

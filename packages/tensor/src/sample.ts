@@ -62,6 +62,20 @@ export class Generate {
     return { shape, dtype: format, data: dequantizeRows(format, parts, N, K), parts };
   }
 
+  /** Rows of whole numbers with 127 or -127 in each group of 32: products with quantised weights see them as they are. */
+  codes(shape: Shape): SampleInput {
+    const width = shape[shape.length - 1]!;
+    const data = new Float32Array(sizeOf(shape));
+    for (let i = 0; i < data.length; i++) data[i] = (i % width) % 32 === 0 ? 127 * (2 * this.int(0, 1) - 1) : this.int(-127, 127);
+    return { shape, dtype: 'f32', data };
+  }
+
+  /** K factors, a power of two for each group of 32. */
+  steps(K: number): SampleInput {
+    const groups = Array.from({ length: Math.ceil(K / 32) }, () => 2 ** this.int(-1, 1));
+    return { shape: [K], dtype: 'f32', data: Float32Array.from({ length: K }, (_, k) => groups[Math.floor(k / 32)]!) };
+  }
+
   /** i32 values from low to high, both included. */
   i32(shape: Shape, low: number, high: number): SampleInput {
     const data = new Int32Array(sizeOf(shape));

@@ -1,5 +1,6 @@
 import {
   add,
+  addNormGatedMatmul,
   addNormMatmul,
   addRmsNorm,
   attention,
@@ -34,11 +35,15 @@ const times = (x: Tensor, b: Tensor) => matmul(x, b, { transposeB: true });
 
 describe.each([1, 2, 3, 7])('fused operations on the CPU have the bits of the single ones, %i rows', (M) => {
   it.each([
-    [64, 48],
-    [13, 21],
-  ])('K %i, N %i', (K, N) => {
+    [64, 48, 'f32'],
+    [13, 21, 'f32'],
+    [64, 48, 'f16'],
+    [64, 48, 'q8'],
+    [70, 20, 'q4'],
+  ] as const)('K %i, N %i, weights in %s', (K, N, format) => {
     const [x, y, w, w2] = [f32(M, K), f32(M, K), f32(K), f32(K)] as const;
-    const [b, wide, both] = [f32(N, K), f32(N, 2 * K), f32(2 * N, K)] as const;
+    const weight = (...shape: number[]) => device.tensor(g.f32(shape).data, shape, { dtype: format });
+    const [b, wide, both] = [weight(N, K), weight(N, 2 * K), weight(2 * N, K)] as const;
     expect(words(concatMatmul(x, y, wide))).toEqual(words(times(concat([x, y], -1), wide)));
     expect(words(gatedMatmul(x, both))).toEqual(words(siluMul(times(x, both))));
     expect(words(normMatmul(x, w, b, { eps }))).toEqual(words(times(rmsNorm(x, w, { eps }), b)));
@@ -49,6 +54,9 @@ describe.each([1, 2, 3, 7])('fused operations on the CPU have the bits of the si
     const [product, z] = addNormMatmul(x, y, w, w2, b, { eps });
     expect(words(z)).toEqual(words(sum));
     expect(words(product)).toEqual(words(times(rmsNorm(sum, w2, { eps }), b)));
+    const [inner, sum2] = addNormGatedMatmul(x, y, w, w2, both, { eps });
+    expect(words(sum2)).toEqual(words(sum));
+    expect(words(inner)).toEqual(words(siluMul(times(rmsNorm(sum, w2, { eps }), both))));
   });
 
   it.each([

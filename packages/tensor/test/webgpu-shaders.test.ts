@@ -18,9 +18,11 @@ afterAll(() => device.dispose());
 
 // With the eight arrays that WebGPU promises; more of them bind more.
 const families: Partial<GpuTraits>[] = [
-  { software: true, subgroups: false, storageBuffers: 8 },
-  { software: true, subgroups: false },
-  { software: false, subgroups: true },
+  { software: true, subgroups: false, f16: false, storageBuffers: 8 },
+  { software: true, subgroups: false, f16: false },
+  { software: true, subgroups: false, f16: true },
+  { software: false, subgroups: true, f16: false },
+  { software: false, subgroups: true, f16: true },
   { software: false, subgroups: false },
   { software: true, subgroups: false, packedDot: false },
   { software: false, subgroups: false, packedDot: false },
@@ -40,14 +42,22 @@ const f32 = (...shape: number[]) => g.f32(shape);
 const i32 = (...shape: number[]) => g.i32(shape, 0, 0);
 
 // One call for each shader that a reviewer should read; the sizes that are part of a shader are those of a usual model.
+const weights = ['f16', 'bf16', 'q8', 'q4'] as const;
 const shown: Record<string, readonly [inputs: SampleInput[], attrs: unknown][]> = {
+  addNormGatedMatmul: [
+    [[f32(1, 8), f32(1, 8), f32(8), f32(8), f32(16, 8)], { eps: 1e-6 }],
+    [[f32(1, 64), f32(1, 64), f32(64), f32(64), g.weight([16, 64], 'q8')], { eps: 1e-6 }],
+  ],
   addNormMatmul: [[[f32(1, 8), f32(1, 8), f32(8), f32(8), f32(8, 8)], { eps: 1e-6 }]],
   addRmsNorm: [[[f32(2, 8), f32(2, 8), f32(8), f32(8)], { eps: 1e-6 }]],
   argmax: [[[f32(2, 8)], { markNaN: true }]],
   attention: [[[f32(1, 2, 4, 64), f32(8, 2, 64), f32(8, 2, 64), i32(1, 8), i32(1, 2)], { scale: 1 }]],
   copy: [[[f32(4)], null]],
   attentionGrad: [[[f32(1, 2, 4, 64), f32(8, 2, 64), f32(8, 2, 64), i32(1, 8), i32(1, 2), f32(1, 2, 4, 64)], { scale: 1 }]],
-  concatMatmul: [[[f32(1, 8), f32(1, 8), f32(8, 16)], null]],
+  concatMatmul: [
+    [[f32(1, 8), f32(1, 8), f32(8, 16)], null],
+    [[f32(1, 32), f32(1, 32), g.weight([8, 64], 'q8')], null],
+  ],
   crossEntropy: [[[f32(2, 8), i32(2)], { ignoreIndex: -100 }]],
   crossEntropyGrad: [[[f32(2, 8), i32(2), f32(2)], { ignoreIndex: -100 }]],
   decodeAttention: [
@@ -56,8 +66,7 @@ const shown: Record<string, readonly [inputs: SampleInput[], attrs: unknown][]> 
   gatedMatmul: [[[f32(1, 8), f32(16, 8)], null]],
   gatherRows: [
     [[f32(4, 8), i32(2)], null],
-    [[g.weight([8, 64], 'q8'), i32(2)], null],
-    [[g.weight([8, 64], 'q4'), i32(2)], null],
+    ...weights.map((format) => [[g.weight([8, 64], format), i32(2)], null] as [SampleInput[], unknown]),
   ],
   matmul: [
     [[f32(1, 8), f32(8, 8)], { transposeA: false, transposeB: true }],
@@ -65,10 +74,11 @@ const shown: Record<string, readonly [inputs: SampleInput[], attrs: unknown][]> 
     [[f32(16, 8), f32(16, 8)], { transposeA: false, transposeB: true }],
     [[f32(16, 8), f32(8, 16)], { transposeA: false, transposeB: false }],
     [[f32(7, 16), f32(7, 16)], { transposeA: true, transposeB: false }],
-    ...(['q8', 'q4'] as const).flatMap((format) => [
-      [[f32(1, 64), g.weight([8, 64], format)], { transposeA: false, transposeB: true }] as [SampleInput[], unknown],
-      [[f32(4, 64), g.weight([8, 64], format)], { transposeA: false, transposeB: true }] as [SampleInput[], unknown],
-    ]),
+    ...weights.flatMap((format) =>
+      [1, 4, 16].map(
+        (M) => [[f32(M, 64), g.weight([16, 64], format)], { transposeA: false, transposeB: true }] as [SampleInput[], unknown],
+      ),
+    ),
   ],
   normMatmul: [[[f32(1, 8), f32(8), f32(8, 8)], { eps: 1e-6 }]],
   permute: [[[f32(2, 3, 4)], { axes: [1, 0, 2] }]],

@@ -1,6 +1,7 @@
+import { isQuantized } from '../dtype.js';
 import { ShapeError } from '../errors.js';
 import { apply1, defineOp, expectDTypes, type Spec } from '../op.js';
-import type { Sample } from '../sample.js';
+import type { Sample, SampleInput } from '../sample.js';
 import { sameShape, showShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { Scratch } from '../webgpu/kernel.js';
@@ -87,6 +88,28 @@ export const concatMatmulOp = defineOp<null>({
         absolute: 2e-5,
         relative: 1e-5,
       });
+    for (const [format, rows, k1, k2, n] of [
+      ['f16', [1, 1], 32, 64, 16],
+      ['bf16', [2, 2], 36, 28, 9],
+      ['q8', [1], 32, 64, 16],
+      ['q8', [3], 36, 28, 9],
+      ['q8', [3], 5, 28, 21],
+      ['q8', [20], 40, 24, 24],
+      ['q4', [g.int(1, 2)], 4 * K1, 4 * K2, N],
+    ] as const) {
+      const x = isQuantized(format) ? g.codes([...rows, k1 + k2]) : g.f32([...rows, k1 + k2]);
+      const part = (from: number, to: number): SampleInput => ({
+        shape: [...rows, to - from],
+        dtype: 'f32',
+        data: x.data.filter((_, i) => i % (k1 + k2) >= from && i % (k1 + k2) < to) as Float32Array,
+      });
+      samples.push({
+        inputs: [part(0, k1), part(k1, k1 + k2), g.weight([n, k1 + k2], format)],
+        attrs: null,
+        absolute: 1e-4,
+        relative: 1e-5,
+      });
+    }
     return samples;
   },
 });

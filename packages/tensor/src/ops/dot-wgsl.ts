@@ -1,15 +1,9 @@
-import { Tensor } from '../tensor.js';
-import { fold, type GpuDispatch, type Kernel, kernel, type Operand } from '../webgpu/kernel.js';
+import type { Tensor } from '../tensor.js';
+import { fold, type GpuDispatch, type Kernel, kernel } from '../webgpu/kernel.js';
 import type { GpuTraits } from '../webgpu/traits.js';
-
-/**
- * What a product of few rows by a matrix b (N, K) does beside the sums over k: where its left rows come from, and what becomes of a sum.
- * - `plain`: rows of a;
- * - `pair`: rows of a, then rows of a2, along k;
- * - `norm`: rmsNorm(a, w);
- * - `addNorm`: rmsNorm(z, w) with z = rmsNorm(a + a2, w0), which is written too.
- */
-export type LeftSide = 'plain' | 'pair' | 'norm' | 'addNorm';
+import { each, type FusedDot, type LeftSide, leftValue, reads, rowsFor, scales } from './left-side-wgsl.js';
+import { quantizedDot } from './quant-dot-wgsl.js';
+import { bytesOf, type MatrixStorage, matrixReads, storageOf } from './storage-wgsl.js';
 
 const dotParams = {
   M: 'u32',
@@ -25,50 +19,15 @@ const dotParams = {
   eps: 'f32',
 } as const;
 
-const reads: Record<LeftSide, readonly string[]> = {
-  plain: ['a'],
-  pair: ['a', 'a2'],
-  norm: ['a', 'w'],
-  addNorm: ['a', 'a2', 'w0', 'w'],
-};
-
-const each = (count: number, f: (i: number) => string) => Array.from({ length: count }, (_, i) => f(i)).join('\n  ');
 const lanes = 64;
 
 /** How the threads share the work: one for all of k, without barriers, as software adapters like it; or a workgroup, whose sums meet in subgroups of any size or in shared memory. */
 type Family = 'serial' | 'subgroup' | 'plain';
 
-/** The value of a row of the left side at vector k, and what is gathered about it on the way. */
-function leftValue(left: LeftSide, r: number): string {
-  const at = `m${r} * K4 + k`;
-  switch (left) {
-    case 'plain':
-      return `let x = a[startA + ${at}];`;
-    case 'pair':
-      return `var x: vec4f;
-      if (k < K14) { x = a[m${r} * K14 + k]; } else { x = a2[m${r} * (K4 - K14) + k - K14]; }`;
-    case 'norm':
-      return `let v = a[${at}];
-      square${r}.x += dot(v, v);
-      let x = v * wk;`;
-    case 'addNorm':
-      return `let v = a[${at}] + a2[${at}];
-      let scaled = v * w0[k];
-      square${r} += vec4f(dot(v, v), dot(scaled, scaled), 0.0, 0.0);
-      let x = scaled * wk;`;
-  }
-}
-
-/** The factor that the norms of a row leave to its sums, which are over values without it: rmsNorm(x) . b = (x * w) . b / rms(x). */
-const scales: Partial<Record<LeftSide, string>> = {
-  norm: 'let scale = inverseSqrt(square.x / f32(p.K) + p.eps);',
-  addNorm: `let inner = inverseSqrt(square.x / f32(p.K) + p.eps);
-    let scale = inner * inverseSqrt(inner * inner * square.y / f32(p.K) + p.eps);`,
-};
-
 /** A thread or a workgroup computes R rows by 4 columns of C. */
-const dotKernel = (left: LeftSide, gated: boolean, R: number, family: Family) =>
-  kernel(`dot.${left}${gated ? '.gated' : ''}`, [R, family], () => {
+const dotKernel = (left: LeftSide, gated: boolean, R: number, family: Family, storage: MatrixStorage) =>
+  kernel(`dot.${left}${gated ? '.gated' : ''}`, [R, family, ...(storage === 'f32' ? [] : [storage])], () => {
+    const matrix = matrixReads(storage, true);
     const normed = left === 'norm' || left === 'addNorm';
     const sums = ['sum', ...(gated ? ['up'] : []), ...(normed ? ['square'] : [])];
     const A = sums.length;
@@ -114,12 +73,15 @@ const dotKernel = (left: LeftSide, gated: boolean, R: number, family: Family) =>
     const dots = (name: string, b: string) => `${name} += vec4f(${[0, 1, 2, 3].map((j) => `dot(x, ${b}${j})`).join(', ')});`;
     return {
       params: dotParams,
-      read: Object.fromEntries([...reads[left], 'b'].map((name) => [name, 'vec4f'])),
+      read: { ...Object.fromEntries(reads[left].map((name) => [name, 'vec4f'])), b: matrix.type },
       write: { c: 'f32', ...(left === 'addNorm' ? { z: 'vec4f' } : {}) },
       ...(gated ? { uses: ['sigmoid'] } : {}),
       workgroup: lanes,
-      ...(grouped ? { enable: ['subgroups'], builtins: ', @builtin(subgroup_size) subgroup_width: u32' } : {}),
-      outside: serial ? '' : `var<workgroup> partial: array<vec4f, ${lanes * R * A}>;`,
+      enable: [...matrix.enable, ...(grouped ? ['subgroups'] : [])],
+      ...(grouped ? { builtins: ', @builtin(subgroup_size) subgroup_width: u32' } : {}),
+      outside: [matrix.outside, serial ? '' : `var<workgroup> partial: array<vec4f, ${lanes * R * A}>;`]
+        .filter((part) => part !== '')
+        .join('\n'),
       body: `let n = ${unit} * 4u;
   if (n >= p.N) { return; }
   let K4 = p.K / 4u;
@@ -130,8 +92,8 @@ const dotKernel = (left: LeftSide, gated: boolean, R: number, family: Family) =>
   ${each(R, (r) => `let m${r} = min(${r}u, p.M - 1u);`)}
   ${each(R, (r) => sums.map((name) => `var ${name}${r} = vec4f();`).join(' '))}
   for (var k = ${serial ? '0u' : 'lane'}; k < K4; k += ${serial ? 1 : lanes}u) {
-    ${each(4, (j) => `let b${j} = b[c${j} + k];`)}
-    ${gated ? each(4, (j) => `let g${j} = b[c${j} + p.N * K4 + k];`) : ''}
+    ${each(4, (j) => `let b${j} = ${matrix.at(`c${j} + k`)};`)}
+    ${gated ? each(4, (j) => `let g${j} = ${matrix.at(`c${j} + p.N * K4 + k`)};`) : ''}
     ${normed ? 'let wk = w[k];' : ''}
     ${each(R, (r) => `{\n      ${leftValue(left, r)}\n      ${dots(`sum${r}`, 'b')}${gated ? `\n      ${dots(`up${r}`, 'g')}` : ''}\n    }`)}
   }
@@ -139,35 +101,13 @@ const dotKernel = (left: LeftSide, gated: boolean, R: number, family: Family) =>
     };
   });
 
-/** The least of 1, 2, 4, 8 that holds M rows, or 8. */
-export const rowsFor = (M: number): number => (M >= 5 ? 8 : M >= 3 ? 4 : M);
-
 const familyOf = (traits: GpuTraits): Family => (traits.software ? 'serial' : traits.subgroups ? 'subgroup' : 'plain');
 
 /** The kernel of `matmul` for at most 8 rows on GPUs: K a multiple of 4, b (N, K). */
-export const matvecKernel = (M: number, traits: GpuTraits): Kernel =>
-  dotKernel('plain', false, rowsFor(M), traits.subgroups ? 'subgroup' : 'plain');
+export const matvecKernel = (M: number, storage: MatrixStorage, traits: GpuTraits): Kernel =>
+  dotKernel('plain', false, rowsFor(M), traits.subgroups ? 'subgroup' : 'plain', storage);
 
 export const matvecParams = { K1: 0, eps: 0 } as const;
-
-/** A product of few rows whose left side or end is more than a copy. */
-export interface FusedDot {
-  readonly left: LeftSide;
-  /** b has 2 N rows: those of silu's argument, then those of its factor. */
-  readonly gated?: boolean;
-  /** The operands that `left` names, in its order. */
-  readonly inputs: readonly Operand[];
-  readonly b: Operand;
-  readonly c: Operand;
-  readonly z?: Operand;
-  readonly M: number;
-  /** Columns of c. */
-  readonly N: number;
-  readonly K: number;
-  /** Width of a, where a2 goes on. */
-  readonly K1?: number;
-  readonly eps?: number;
-}
 
 /** More rows would need more shared memory than every adapter has; from there on, separate kernels lose nothing. */
 const fusedRows = 4;
@@ -175,10 +115,11 @@ const fusedRows = 4;
 /** The one dispatch of a fused product, or undefined where it must be done in parts: many rows, a K that is no multiple of 4, a b beyond the binding limit. */
 export function fusedDot(dot: FusedDot, traits: GpuTraits): GpuDispatch[] | undefined {
   const { left, gated = false, M, N, K, K1 = 0, eps = 0 } = dot;
-  const bytes = 4 * K * N * (gated ? 2 : 1);
-  if (dot.b instanceof Tensor && dot.b.dtype !== 'f32') return undefined;
-  if (M > fusedRows || K === 0 || K % 4 !== 0 || K1 % 4 !== 0 || bytes > traits.maxBindingBytes) return undefined;
-  const k = dotKernel(left, gated, rowsFor(M), familyOf(traits));
+  if (M > fusedRows || K === 0 || K % 4 !== 0 || K1 % 4 !== 0) return undefined;
+  const storage = storageOf(dot.b, traits);
+  if (storage === undefined) return quantizedDot(dot, dot.b as Tensor, traits);
+  if (bytesOf[storage] * K * N * (gated ? 2 : 1) > traits.maxBindingBytes) return undefined;
+  const k = dotKernel(left, gated, rowsFor(M), familyOf(traits), storage);
   const groups = Math.ceil(N / 4);
   return [
     {

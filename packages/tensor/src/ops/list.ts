@@ -1,4 +1,5 @@
 import type { AnyOp, OpDef } from '../op.js';
+import { addNormGatedMatmulOp } from './add-norm-gated-matmul.js';
 import { addRmsNormOp } from './add-rms-norm.js';
 import { argmaxOp } from './argmax.js';
 import { attentionOp } from './attention.js';
@@ -29,6 +30,7 @@ const erase = <A>(op: OpDef<A>): AnyOp => op as unknown as AnyOp;
 export const opList: readonly AnyOp[] = [
   ...Object.values(unaryOps).map(erase),
   ...Object.values(binaryOps).map(erase),
+  erase(addNormGatedMatmulOp),
   erase(addNormMatmulOp),
   erase(addRmsNormOp),
   erase(argmaxOp),

@@ -1,10 +1,10 @@
-import { isQuantized } from '../dtype.js';
-import { Tensor } from '../tensor.js';
-import { fold, type GpuDispatch, type Kernel, kernel, type Operand, perThread, rowRanges, Scratch, type Whole } from '../webgpu/kernel.js';
+import type { Tensor } from '../tensor.js';
+import { fold, type GpuDispatch, type Kernel, kernel, type Operand, rowRanges, type Whole } from '../webgpu/kernel.js';
 import type { GpuTraits } from '../webgpu/traits.js';
-import { convert } from '../webgpu/upload.js';
-import { matvecKernel, matvecParams, rowsFor } from './dot-wgsl.js';
-import { quantizedMatmulWgsl } from './quant-wgsl.js';
+import { matvecKernel, matvecParams } from './dot-wgsl.js';
+import { each, rowsFor } from './left-side-wgsl.js';
+import { quantizedMatmulWgsl } from './quant-matmul-wgsl.js';
+import { bytesOf, type MatrixStorage, matrixReads, storageOf } from './storage-wgsl.js';
 
 /** How a product is laid out: `batch` products of M x K by K x N. */
 export interface MatmulPlan {
@@ -32,25 +32,25 @@ const params = {
   stepC: 'u32',
 } as const;
 
-const each = (count: number, f: (i: number) => string) => Array.from({ length: count }, (_, i) => f(i)).join('\n  ');
+const named = (storage: MatrixStorage) => (storage === 'f32' ? [] : [storage]);
 
 /**
  * `rows`: a thread computes R rows by 4 columns of C, without shared memory and barriers. `wide` reads four values at a time.
  * Every kernel but those of dot-wgsl.ts sums over k in its order, as the reference does.
  */
-const rowsKernel = (R: number, transposeA: boolean, transposeB: boolean, wide: boolean) =>
-  kernel('matmul.rows', [R, transposeA ? 'T' : 'N', transposeB ? 'T' : 'N', wide ? 4 : 1], () => {
-    const type = wide ? 'vec4f' : 'f32';
+const rowsKernel = (R: number, transposeA: boolean, transposeB: boolean, wide: boolean, storage: MatrixStorage) =>
+  kernel('matmul.rows', [R, transposeA ? 'T' : 'N', transposeB ? 'T' : 'N', wide ? 4 : 1, ...named(storage)], () => {
+    const matrix = matrixReads(storage, wide);
     const a = (r: number) => (transposeA ? `a[startA + k * p.MA + m${r} + p.m0]` : `a[startA + m${r} * p.K + k]`);
-    const b = (j: number) => (transposeB ? `b[startB + c${j} * p.K + k]` : `b[startB + k * p.N + c${j}]`);
+    const b = (j: number) => matrix.at(transposeB ? `startB + c${j} * p.K + k` : `startB + k * p.N + c${j}`);
     const narrow = `for (var k = 0u; k < p.K; k++) {
     let bk = vec4f(${[0, 1, 2, 3].map(b).join(', ')});
     ${each(R, (r) => `sum${r} += ${a(r)} * bk;`)}
   }`;
     const columns = transposeB
-      ? `${each(4, (j) => `let r${j} = b[startB + c${j} * K4 + k];`)}
+      ? `${each(4, (j) => `let r${j} = ${matrix.at(`startB + c${j} * K4 + k`)};`)}
   ${each(4, (j) => `let b${j} = vec4f(${[0, 1, 2, 3].map((i) => `r${i}.${'xyzw'[j]}`).join(', ')});`)}`
-      : each(4, (j) => `let b${j} = b[startB + (k * 4u + ${j}u) * (p.N / 4u) + n / 4u];`);
+      : each(4, (j) => `let b${j} = ${matrix.at(`startB + (k * 4u + ${j}u) * (p.N / 4u) + n / 4u`)};`);
     const vectors = `let K4 = p.K / 4u;
   for (var k = 0u; k < K4; k++) {
     ${columns}
@@ -59,8 +59,10 @@ const rowsKernel = (R: number, transposeA: boolean, transposeB: boolean, wide: b
   }`;
     return {
       params,
-      read: { a: type, b: type },
+      read: { a: wide ? 'vec4f' : 'f32', b: matrix.type },
       write: { c: 'f32' },
+      enable: matrix.enable,
+      outside: matrix.outside,
       body: `let across = (p.N + 3u) / 4u;
   let m = (index / across) * ${R}u;
   let n = (index % across) * 4u;
@@ -85,8 +87,9 @@ const rowsKernel = (R: number, transposeA: boolean, transposeB: boolean, wide: b
   });
 
 /** `tiled`: a workgroup of 256 threads computes 64 x 64 of C from tiles of 16 along k in shared memory, 4 x 4 a thread. */
-const tiledKernel = (transposeA: boolean, transposeB: boolean) =>
-  kernel('matmul.tiled', [transposeA ? 'T' : 'N', transposeB ? 'T' : 'N'], () => {
+const tiledKernel = (transposeA: boolean, transposeB: boolean, storage: MatrixStorage) =>
+  kernel('matmul.tiled', [transposeA ? 'T' : 'N', transposeB ? 'T' : 'N', ...named(storage)], () => {
+    const matrix = matrixReads(storage, false);
     // Neighbouring threads load neighbouring values, whichever axis is the contiguous one.
     const load = (name: string, transposed: boolean, size: string, value: string) => `for (var i = lane; i < 1024u; i += 256u) {
       let k = first + ${transposed ? 'i / 64u' : 'i % 16u'};
@@ -98,10 +101,11 @@ const tiledKernel = (transposeA: boolean, transposeB: boolean) =>
     }`;
     return {
       params,
-      read: { a: 'f32', b: 'f32' },
+      read: { a: 'f32', b: matrix.type },
       write: { c: 'f32' },
       workgroup: 256,
-      outside: 'var<workgroup> tile_a: array<f32, 1040>;\nvar<workgroup> tile_b: array<f32, 1040>;',
+      enable: matrix.enable,
+      outside: `${matrix.outside === '' ? '' : `${matrix.outside}\n`}var<workgroup> tile_a: array<f32, 1040>;\nvar<workgroup> tile_b: array<f32, 1040>;`,
       body: `let across = (p.N + 63u) / 64u;
   let m = (group / across) * 64u;
   let n = (group % across) * 64u;
@@ -113,7 +117,7 @@ const tiledKernel = (transposeA: boolean, transposeB: boolean) =>
   ${each(4, (r) => `var sum${r} = vec4f();`)}
   for (var first = 0u; first < p.K; first += 16u) {
     ${load('tile_a', transposeA, 'p.M', transposeA ? 'a[startA + k * p.MA + at + p.m0]' : 'a[startA + at * p.K + k]')}
-    ${load('tile_b', !transposeB, 'p.N', transposeB ? 'b[startB + at * p.K + k]' : 'b[startB + k * p.N + at]')}
+    ${load('tile_b', !transposeB, 'p.N', matrix.at(transposeB ? 'startB + at * p.K + k' : 'startB + k * p.N + at'))}
     workgroupBarrier();
     for (var k = 0u; k < 16u; k++) {
       let at = k * 65u + column;
@@ -145,31 +149,28 @@ interface Choice {
  * 0.9 GFLOPS on SwiftShader, 8 rows x vec4 without them 2.1): `rows` always. On GPUs: `matvec` for at most 8 rows, where the whole of B is
  * read once and lanes must share out k to fill the GPU; `tiled` from 16 rows and columns on, where values are used again; `rows` between.
  */
-export function chooseMatmul(plan: MatmulPlan, traits: GpuTraits): Choice {
+export function chooseMatmul(plan: MatmulPlan, storage: MatrixStorage, traits: GpuTraits): Choice {
   const { M, K, N, transposeA, transposeB } = plan;
   const aligned = K % 4 === 0;
   if (!traits.software) {
     if (M <= 8 && transposeB && !transposeA && aligned && K > 0) {
-      return { kernel: matvecKernel(M, traits), groups: (_, n) => Math.ceil(n / 4) };
+      return { kernel: matvecKernel(M, storage, traits), groups: (_, n) => Math.ceil(n / 4) };
     }
-    if (M >= 16 && N >= 16) return { kernel: tiledKernel(transposeA, transposeB), groups: (m, n) => Math.ceil(m / 64) * Math.ceil(n / 64) };
+    if (M >= 16 && N >= 16)
+      return { kernel: tiledKernel(transposeA, transposeB, storage), groups: (m, n) => Math.ceil(m / 64) * Math.ceil(n / 64) };
   }
   const R = rowsFor(M);
   const wide = aligned && !transposeA && (transposeB || N % 4 === 0);
-  const k = rowsKernel(R, transposeA, transposeB, wide);
+  const k = rowsKernel(R, transposeA, transposeB, wide, storage);
   return { kernel: k, groups: (m, n) => Math.ceil((Math.ceil(m / R) * Math.ceil(n / 4)) / k.workgroup) };
 }
 
 export function matmulWgsl(plan: MatmulPlan, a: Whole, b: Whole, c: Whole, traits: GpuTraits): GpuDispatch[] {
   const { batch, M, K, N, sharedB, transposeA, transposeB } = plan;
   if (batch * M * N === 0) return [];
-  if (b instanceof Tensor && isQuantized(b.dtype)) return quantizedMatmulWgsl(plan, a, b, c, traits);
-  if (b instanceof Tensor && (b.dtype === 'f16' || b.dtype === 'bf16')) {
-    const wide = new Scratch(Math.max(4, N * K * 4));
-    const widen = perThread(convert(b.dtype), N * K, traits, { bind: [b, wide], params: { n: N * K } });
-    return [widen, ...matmulWgsl(plan, a, wide, c, traits)];
-  }
-  const choice = chooseMatmul(plan, traits);
+  const storage = storageOf(b, traits);
+  if (storage === undefined) return quantizedMatmulWgsl(plan, a, b as Tensor, c, traits);
+  const choice = chooseMatmul(plan, storage, traits);
   const dispatches: GpuDispatch[] = [];
   const add = (bind: [Operand, Operand, Operand], m0: number, m: number, n0: number, n: number, z: number, z0 = 0) => {
     const steps = { stepA: M * K, stepB: sharedB ? 0 : K * N, stepC: M * N };
@@ -190,9 +191,15 @@ export function matmulWgsl(plan: MatmulPlan, a: Whole, b: Whole, c: Whole, trait
   }
   // Rows of A and C are cut together; rows of B, where they are columns of C. Other layouts cannot be cut in contiguous parts.
   for (const rows of rowRanges('matmul', M, transposeA ? [N * 4] : [K * 4, N * 4], traits)) {
-    const ranges = transposeB ? rowRanges('matmul', N, [K * 4], traits) : [{ start: 0, rows: N, part: (whole: Whole) => whole }];
+    const ranges = transposeB
+      ? rowRanges('matmul', N, [K * bytesOf[storage]], traits)
+      : [{ start: 0, rows: N, part: (whole: Whole) => whole }];
     for (const columns of ranges) {
-      const bind: [Operand, Operand, Operand] = [transposeA ? a : rows.part(a, K * 4), columns.part(b, K * 4), rows.part(c, N * 4)];
+      const bind: [Operand, Operand, Operand] = [
+        transposeA ? a : rows.part(a, K * 4),
+        columns.part(b, K * bytesOf[storage]),
+        rows.part(c, N * 4),
+      ];
       add(bind, transposeA ? rows.start : 0, rows.rows, columns.start, columns.rows, 1);
     }
   }

@@ -1,11 +1,11 @@
 import { apply, apply1, defineOp, expectDTypes, type HostOperand, type Spec } from '../op.js';
-import type { Sample } from '../sample.js';
 import type { Tensor } from '../tensor.js';
 import { Scratch } from '../webgpu/kernel.js';
 import { addRmsNormOp, checkAddNorm, normRows } from './add-rms-norm.js';
 import { fusedDot } from './dot-wgsl.js';
 import { multiplyWeight, rowsByMatrix, seenRows } from './matmul.js';
 import { matmulWgsl } from './matmul-wgsl.js';
+import { normedSamples } from './norm-samples.js';
 import { rmsNormOp, rmsNormWgsl } from './rms-norm.js';
 
 interface NormMatmulAttrs {
@@ -61,26 +61,7 @@ export const normMatmulOp = defineOp<NormMatmulAttrs>({
     return [...rmsNormWgsl(x!, w!, normed, M, eps, traits), ...matmulWgsl({ ...layout, M, K, N }, normed, b!, y!, traits)];
   },
   vjp: 'it keeps no normed rows; for a gradient use matmul(rmsNorm(x, weight), b, { transposeB: true })',
-  samples(g) {
-    const samples: Sample<NormMatmulAttrs>[] = [];
-    for (const [rows, K, N] of [
-      [[1, 1], 8, 12],
-      [[1], 64, 31],
-      [[2, 2], 8, 5],
-      [[g.int(1, 9)], g.int(1, 20), g.int(1, 20)],
-      [[0], 4, 4],
-      [[2], 0, 3],
-      [[20], 16, 24],
-    ] as const) {
-      samples.push({
-        inputs: [g.f32([...rows, K]), g.f32([K], 0.5, 1.5), g.f32([N, K])],
-        attrs: { eps: 1e-6 },
-        absolute: 5e-5,
-        relative: 1e-5,
-      });
-    }
-    return samples;
-  },
+  samples: (g) => normedSamples(g, { sum: false }),
 });
 
 /** matmul(rmsNorm(x, weight), b) for x (..., K), weight (K) and b (N, K) -> (..., N). */
@@ -120,27 +101,7 @@ export const addNormMatmulOp = defineOp<NormMatmulAttrs>({
     return [...sum, ...rmsNormWgsl(z!, w!, normed, M, eps, traits), ...matmulWgsl({ ...layout, M, K, N }, normed, b!, y!, traits)];
   },
   vjp: 'it keeps no normed rows; for a gradient use rmsNorm, add and matmul',
-  samples(g) {
-    const samples: Sample<NormMatmulAttrs>[] = [];
-    for (const [rows, K, N] of [
-      [[1, 1], 8, 12],
-      [[1], 64, 31],
-      [[2, 2], 40, 5],
-      [[g.int(1, 9)], g.int(1, 20), g.int(1, 20)],
-      [[0], 4, 4],
-      [[2], 0, 3],
-      [[2], 4, 0],
-      [[20], 16, 24],
-    ] as const) {
-      samples.push({
-        inputs: [g.f32([...rows, K]), g.f32([...rows, K]), g.f32([K], 0.5, 1.5), g.f32([K], 0.5, 1.5), g.f32([N, K])],
-        attrs: { eps: 1e-6 },
-        absolute: 5e-5,
-        relative: 1e-5,
-      });
-    }
-    return samples;
-  },
+  samples: (g) => normedSamples(g, { sum: true }),
 });
 
 /**

@@ -74,6 +74,7 @@ export class WebGPUDevice extends Device {
     this.traits = {
       software: chosen.software,
       subgroups: chosen.features.has('subgroups'),
+      f16: chosen.features.has('shader-f16'),
       packedDot: chosen.packedDot,
       // A binding's size counts in whole vectors of four.
       maxBindingBytes: Math.floor(Math.min(maxStorageBufferBindingSize, options.maxBindingBytes ?? Number.MAX_SAFE_INTEGER) / 16) * 16,

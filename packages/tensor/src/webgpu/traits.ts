@@ -4,6 +4,8 @@ export interface GpuTraits {
   readonly software: boolean;
   /** Subgroup kernels may be used: the adapter has them and they passed the self-test. */
   readonly subgroups: boolean;
+  /** Shaders may have f16 values. */
+  readonly f16: boolean;
   /** Shaders have dot products of four int8 in a word. */
   readonly packedDot: boolean;
   /** Most bytes that one binding may cover. */
