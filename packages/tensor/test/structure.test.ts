@@ -10,9 +10,11 @@ import type { OpDef } from '../src/op.js';
 const at = (path: string) => new URL(`../${path}`, import.meta.url);
 
 describe('the list of operations', () => {
-  // The list, a view, and the WGSL templates of operations that have a file of their own: no OpDef in them.
+  // The list, a view, and WGSL templates and samples of operations that have a file of their own: no OpDef in them.
   const without = ['list.ts', 'reshape.ts'];
-  const files = readdirSync(at('src/ops')).filter((file) => file.endsWith('.ts') && !file.endsWith('-wgsl.ts') && !without.includes(file));
+  const files = readdirSync(at('src/ops')).filter(
+    (file) => file.endsWith('.ts') && !/-(wgsl|samples)\.ts$/.test(file) && !without.includes(file),
+  );
   const isOp = (value: unknown): value is OpDef<unknown> =>
     typeof value === 'object' && value !== null && 'infer' in value && 'reference' in value;
 
