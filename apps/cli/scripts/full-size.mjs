@@ -75,7 +75,7 @@ console.log(
 
 const stored = checkpoint.names.map((name) => /\.(q8|q4)$/.exec(name)?.[1]).find((format) => format !== undefined);
 const dtype = /** @type {'q8' | 'q4' | 'f32'} */ (stored ?? 'f32');
-const family = familyOf(checkpoint.names.map((name) => name.replace(/\.(q8|q4|scales)$/, '')));
+const family = familyOf(checkpoint.names);
 const median = (/** @type {number[]} */ list) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
 
 const rows = [['depth', 'prompt', 'a token', 'bound', 'share', 'G weights/s', 'GB/s read', 'peak', 'resident', 'keys and values']];

@@ -55,7 +55,7 @@ export const batchStrategyArgs = {
     type: 'string',
     valueHint: 'RULE[:X]',
     description:
-      'let each token stop by itself, at most --depth deep: latent-diff, cosine, acceleration, entropy-diff, kl, minp-kl, argmax-stability',
+      'let each token stop by itself, at most --depth deep: latent-diff, cosine, acceleration, entropy-diff, kl, minp-kl, argmax-stability, and for models with an exit gate q-exit',
   },
   'min-recurrences': {
     type: 'string',

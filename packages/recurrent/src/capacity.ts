@@ -2,7 +2,7 @@ import { type Device, OutOfMemoryError, weightParts } from '@unroll/tensor';
 import { headDim, type RecurrentConfig } from './config.js';
 import { type ModelFamily, sandwich } from './family.js';
 import type { WeightDType } from './load-weight.js';
-import { parameterShapes } from './shapes.js';
+import { isMatrix, parameterShapes } from './shapes.js';
 
 /** A model that a device has no room for. Thrown before anything is read or allocated. */
 export class ModelSizeError extends OutOfMemoryError {
@@ -31,7 +31,7 @@ const FORMATS: readonly WeightDType[] = ['f32', 'f16', 'bf16', 'q8', 'q4'];
 
 /** Bytes of a parameter: matrices in the dtype, all others in f32. */
 export function bytesOf(shape: readonly number[], dtype: WeightDType): number {
-  if (dtype === 'f32' || shape.length !== 2) return 4 * shape.reduce((product, n) => product * n, 1);
+  if (dtype === 'f32' || !isMatrix(shape)) return 4 * shape.reduce((product, n) => product * n, 1);
   const last = weightParts(dtype, shape).at(-1)!;
   return last.offset + last.bytes;
 }

@@ -10,6 +10,7 @@ export { familyOf, llama, type ModelFamily, olmo2, ouro, sandwich } from './fami
 export { beginPass, type ForwardOptions, forward, latentStates } from './forward.js';
 export { type InitOptions, initModel, initParams } from './init.js';
 export { type LoadModelOptions, loadRecurrentModel } from './load.js';
+export { joinsQuantized } from './load-weight.js';
 export { type MeasureRatesOptions, measureRates, measureToken } from './measure.js';
 export { concatInjection, finalNorm, type InitialState, ownParams, RecurrentModel, type RecurrentParts, unchanged } from './model.js';
 export {
@@ -26,7 +27,7 @@ export {
   type WeightDType,
 } from './params.js';
 export type { RopeScaling } from './rope-scaling.js';
-export { parameterShapes } from './shapes.js';
+export { isMatrix, parameterShapes } from './shapes.js';
 export {
   type BatchLayout,
   ignoreTarget,

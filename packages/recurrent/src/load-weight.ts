@@ -1,4 +1,5 @@
 import { type Device, RangeOpError, type StorageDType, sum, type Tensor, type WeightFormat, weightParts } from '@unroll/tensor';
+import { isMatrix } from './shapes.js';
 import { ParamsError, type StoredPart, type TensorSource } from './source.js';
 
 /** What the matrices of a model are kept in; all other parameters stay f32. */
@@ -7,11 +8,18 @@ export type WeightDType = 'f32' | WeightFormat;
 /** Bytes of a matrix that are read and rounded at once. */
 const pieceBytes = 1 << 23;
 
+// Rows of a quantised matrix lie in blocks, which can follow each other when all but the last matrix have whole ones.
+const BLOCK_ROWS = 8;
+
+/** Whether matrices, each stored quantised, are the rows of one when they are put one behind the other. */
+export const joinsQuantized = (shapes: readonly (readonly number[])[]): boolean =>
+  shapes.every(([rows], i) => i === shapes.length - 1 || rows! % BLOCK_ROWS === 0);
+
 /** The format that a checkpoint stores a matrix in when it does so in parts, as NAME.q8 or NAME.q4 and NAME.scales. */
 export function storedFormat(source: TensorSource, parts: readonly StoredPart[]): 'q8' | 'q4' | undefined {
-  const [{ name, shape }] = parts as [StoredPart];
-  if (parts.length !== 1 || shape.length !== 2 || source.entries.has(name)) return undefined;
-  return (['q8', 'q4'] as const).find((format) => source.entries.has(`${name}.${format}`));
+  if (parts.some(({ name, shape }) => shape.length !== 2 || source.entries.has(name))) return undefined;
+  if (!joinsQuantized(parts.map(({ shape }) => shape))) return undefined;
+  return (['q8', 'q4'] as const).find((format) => parts.every(({ name }) => source.entries.has(`${name}.${format}`)));
 }
 
 /** What is wrong with the parts of a quantised matrix. */
@@ -38,16 +46,24 @@ export async function loadWeight(
   dtype: WeightDType,
 ): Promise<Tensor> {
   const format = storedFormat(source, parts);
-  const kept = shape.length === 2 ? dtype : 'f32';
+  const kept = isMatrix(shape) ? dtype : 'f32';
+  const names = parts.map(({ name: one }) => one);
   let tensor: Tensor | undefined;
   try {
     if (format !== undefined) {
-      const bytes = await Promise.all(weightParts(format, shape).map(({ suffix }) => source.read(parts[0]!.name + suffix)));
+      const bytes = await Promise.all(
+        weightParts(format, shape).map(({ suffix }) =>
+          readParts(
+            source,
+            names.map((one) => one + suffix),
+          ),
+        ),
+      );
       return device.fromBytes(bytes, format, shape, { memory: 'weights' });
     }
     const stored = source.entries.get(parts[0]!.name)!.dtype.toLowerCase() as StorageDType;
     if (kept === 'f32') {
-      tensor = device.fromBytes(await readParts(source, parts), stored, shape, { memory: 'weights' });
+      tensor = device.fromBytes(await readParts(source, names), stored, shape, { memory: 'weights' });
       await checkFinite(source.name, name, tensor);
       return tensor;
     }
@@ -71,7 +87,15 @@ async function writePieces(
   const [N, K] = tensor.shape as [number, number];
   const [{ name }] = parts as [StoredPart];
   if (parts.length > 1 || source.readSlice === undefined) {
-    device.writeRows(tensor, await readParts(source, parts), stored, 0);
+    device.writeRows(
+      tensor,
+      await readParts(
+        source,
+        parts.map((part) => part.name),
+      ),
+      stored,
+      0,
+    );
     return;
   }
   const rowBytes = K * (stored === 'f32' ? 4 : 2);
@@ -85,9 +109,10 @@ async function writePieces(
   }
 }
 
-async function readParts(source: TensorSource, parts: readonly StoredPart[]): Promise<Uint8Array> {
-  if (parts.length === 1) return source.read(parts[0]!.name);
-  const pieces = await Promise.all(parts.map(({ name }) => source.read(name)));
+/** The bytes of stored tensors, one behind the other. */
+async function readParts(source: TensorSource, names: readonly string[]): Promise<Uint8Array> {
+  if (names.length === 1) return source.read(names[0]!);
+  const pieces = await Promise.all(names.map((name) => source.read(name)));
   const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
   let at = 0;
   for (const piece of pieces) {

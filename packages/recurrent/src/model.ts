@@ -244,7 +244,7 @@ export class RecurrentModel {
     return entering === state ? reshape(state, state.shape) : entering;
   }
 
-  /** Logits (B, T, 1) of stopping at a state, for models that were trained with an exit gate (Ouro). Throws OptionError for others. */
+  /** Logits (…, 1) of stopping at states (…, C), for models that were trained with an exit gate (Ouro). Throws OptionError for others. */
   exitLogits(state: Tensor): Tensor {
     const gate = this.params.transformer.exit_gate;
     if (gate === undefined) throw new OptionError('exitLogits: the model has no exit gate; use an exit rule that reads states or logits');

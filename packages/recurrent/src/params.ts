@@ -93,12 +93,13 @@ function problemsOf(config: RecurrentConfig, source: TensorSource, family: Model
   for (const [parameter, parts] of storedParts(config, family)) {
     const format = storedFormat(source, parts);
     if (format !== undefined) {
-      const [{ name, shape }] = parts as [StoredPart];
-      for (const { suffix } of weightParts(format, shape)) known.add(name + suffix);
-      problems.push(...quantizedProblems(source, name, shape, format));
+      for (const { name, shape } of parts) {
+        for (const { suffix } of weightParts(format, shape)) known.add(name + suffix);
+        problems.push(...quantizedProblems(source, name, shape, format));
+      }
       if (dtype !== undefined && dtype !== format)
         problems.push(
-          `${name} is stored as ${format} and cannot become ${dtype}; leave dtype out, or load the checkpoint it was made from`,
+          `${parts.map(({ name }) => name).join(', ')} is stored as ${format} and cannot become ${dtype}; leave dtype out, or load the checkpoint it was made from`,
         );
       continue;
     }

@@ -8,6 +8,9 @@ function ownName(family: ModelFamily, name: string): string {
   return `transformer.own.${name}`;
 }
 
+/** Whether a parameter is kept in the dtype of the weights: matrices are, but for one of a single row (an exit gate), which is a vector. */
+export const isMatrix = (shape: readonly number[]): boolean => shape.length === 2 && shape[0]! > 1;
+
 /** Name and shape of every parameter of a model, in the order of the computation. */
 export function parameterShapes(config: RecurrentConfig, family: ModelFamily = sandwich): Map<string, readonly number[]> {
   const { width: C, vocabularySize: V } = config;

@@ -3,9 +3,9 @@ import type { Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { Generate } from '@unroll/tensor/testing';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { plainForward } from '../../../tooling/reference-models/plain-model.js';
 import { forward, initParams, latentStates, type RecurrentConfig, RecurrentModel } from '../src/index.js';
 import { randomWeights, tinyConfig, tinyModel, worst } from './helpers.js';
-import { plainForward } from './plain-model.js';
 
 const device = createCpuDevice();
 afterEach(() => expect(device.memory().buffers).toBe(0));

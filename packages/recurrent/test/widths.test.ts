@@ -2,10 +2,10 @@ import type { Device, Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { Generate } from '@unroll/tensor/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { vulkanDevice } from '../../tensor/test/support/dawn.js';
+import { plainForward } from '../../../tooling/reference-models/plain-model.js';
 import { forward, latentStates, loadParams, type RecurrentConfig, RecurrentModel, type WeightDType } from '../src/index.js';
 import { randomWeights, tinyConfig, worst } from './helpers.js';
-import { plainForward } from './plain-model.js';
+import { vulkanDevice } from './vulkan.js';
 
 // Head sizes 32 to 128, odd numbers of heads, and widths, MLPs and vocabularies that are multiples of nothing a kernel works in.
 

@@ -14,6 +14,7 @@ import {
   OptionError,
   refuseUnknownOptions,
   reshape,
+  slice,
   softmax,
   sqrt,
   square,
@@ -178,6 +179,36 @@ export const argmaxStability = (options: ExitRuleOptions = {}): ExitRule =>
     };
   });
 
+/**
+ * The Q-exit of Ouro (arXiv 2510.25741), for models that were trained with an exit gate: lambda_i = sigmoid(gate(s_i)) of the last position is
+ * the probability of stopping at recurrence i where the ones before did not, and the run stops when 1 - prod(1 - lambda_j), the probability of
+ * having stopped, reaches the threshold. 0.5 when absent: the median of the depths that the gate wishes; 1 never stops early. Every recurrence
+ * counts in the product; `minRecurrences` and `every` say where it may stop. Throws OptionError for a model without a gate.
+ */
+export function qExit(options: ExitRuleOptions = {}): ExitRule {
+  const { minRecurrences, every } = parseControls('q-exit', options);
+  const { minRecurrences: _, every: __, ...rest } = options;
+  const threshold = options.threshold ?? 0.5;
+  if (!(threshold > 0 && threshold <= 1)) throw new OptionError(`q-exit: threshold must be above 0 and at most 1; got ${threshold}`);
+  return rule('q-exit', threshold, rest, (__, model) => {
+    const { exitLogits } = model;
+    if (exitLogits === undefined) throw new OptionError('q-exit: the model has no exit gate; use a rule that reads states or logits');
+    let running = 1;
+    let recurrence = 0;
+    return {
+      measure: ({ state }) => exitLogits.call(model, slice(state, 0, state.shape[0]! - 1, state.shape[0]!)),
+      judge(logit) {
+        running /= 1 + Math.exp(logit);
+        recurrence++;
+        const value = 1 - running;
+        const asked = recurrence >= minRecurrences && (recurrence - minRecurrences) % every === 0;
+        return { value, exit: asked && value >= threshold };
+      },
+      dispose: () => {},
+    };
+  });
+}
+
 const rules = {
   'latent-diff': latentDiff,
   cosine,
@@ -188,10 +219,13 @@ const rules = {
   'argmax-stability': argmaxStability,
 };
 export type ExitRuleName = keyof typeof rules;
+/** The rules that any model can use. */
 export const exitRuleNames = Object.keys(rules) as ExitRuleName[];
 
-/** A built-in rule by its name. Throws OptionError for another name. */
+/** A built-in rule by its name, `q-exit` for models with an exit gate among them. Throws OptionError for another name. */
 export function exitRule(name: string, options: ExitRuleOptions = {}): ExitRule {
-  if (!Object.hasOwn(rules, name)) throw new OptionError(`unknown exit rule "${name}"; known rules: ${exitRuleNames.join(', ')}`);
+  if (name === 'q-exit') return qExit(options);
+  if (!Object.hasOwn(rules, name))
+    throw new OptionError(`unknown exit rule "${name}"; known rules: ${exitRuleNames.join(', ')}, and q-exit for models with an exit gate`);
   return rules[name as ExitRuleName](options);
 }

@@ -26,6 +26,7 @@ export {
   kl,
   latentDiff,
   minpKl,
+  qExit,
 } from './exit-rules.js';
 export { type GenerateOptions, generate } from './generate.js';
 export { type BatchOptions, type BatchToken, generateBatch } from './generate-batch.js';

@@ -104,6 +104,8 @@ export interface LanguageModel<P extends ModelPass = ModelPass, Policy = unknown
   steps?(e: Tensor, state: Tensor, loops: { readonly from: number; readonly to: number }, pass: P): Tensor;
   /** What enters the coda (B, T, C). */
   normState(state: Tensor): Tensor;
+  /** Logits of stopping at states (…, C), for models that were trained with an exit gate: (…, 1). */
+  exitLogits?(state: Tensor): Tensor;
   /** Logits (B, T, V), or (B, 1, V) of the last position. */
   readout(state: Tensor, pass: P, options?: { readonly positions?: 'all' | 'last' }): Tensor;
 }

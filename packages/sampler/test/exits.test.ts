@@ -17,6 +17,7 @@ import {
   latentDiff,
   type ModelCache,
   minpKl,
+  qExit,
   Scheduler,
 } from '../src/index.js';
 import { all, run, tinyModel, tokensOf } from './support.js';
@@ -190,5 +191,41 @@ describe('a prompt whose positions stop by themselves', () => {
     expect(() => kl({ inPrefill: 'each' as never })).toThrow(/inPrefill must be true, false or "positions"/);
     expect(tokensOf(batch).length).toBe(24);
     expect(device.memory().buffers).toBe(idle);
+  });
+});
+
+describe('the exit gate of a model', () => {
+  /** The model with another gate, or with none. */
+  const withGate = (exitLogits: (() => Tensor) | undefined) =>
+    new Proxy(model, {
+      get(target, key) {
+        if (key === 'exitLogits') return exitLogits;
+        const value: unknown = Reflect.get(target, key, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+  // Each recurrence stops half of what is left: 0.5, 0.75, 0.875, 0.9375.
+  const gated = withGate(() => device.tensor([0], [1, 1]));
+  const depthsOf = async (exit: ExitRule) =>
+    (await run({ model: gated, prompt: [1, 2, 3], maxNewTokens: 3, recurrences: 9, stopTokens: [], exit })).map(
+      ({ recurrences }) => recurrences,
+    );
+
+  it('stops when the probability of having stopped reaches the threshold, where it is asked', async () => {
+    expect(await depthsOf(qExit())).toEqual([1, 1, 1]);
+    expect(await depthsOf(qExit({ threshold: 0.8 }))).toEqual([3, 3, 3]);
+    expect(await depthsOf(qExit({ threshold: 0.8, readEvery: 2 }))).toEqual([3, 3, 3]);
+    // What is not asked counts in the product all the same.
+    expect(await depthsOf(qExit({ threshold: 0.8, minRecurrences: 5 }))).toEqual([5, 5, 5]);
+    expect(await depthsOf(qExit({ threshold: 0.8, minRecurrences: 2, every: 2 }))).toEqual([4, 4, 4]);
+    expect(await depthsOf(qExit({ threshold: 1 }))).toEqual([9, 9, 9]);
+  });
+
+  it('must be there, and takes probabilities', async () => {
+    const gateless = withGate(undefined);
+    await expect(run({ model: gateless, prompt: [1], exit: qExit() })).rejects.toThrow(/q-exit: the model has no exit gate/);
+    await expect(run({ model, prompt: [1], exit: qExit() })).rejects.toThrow(/the model has no exit gate/);
+    expect(() => qExit({ threshold: 0 })).toThrow(/q-exit: threshold must be above 0 and at most 1; got 0/);
+    expect(() => qExit({ every: 0 })).toThrow(/q-exit: every must be a whole number from 1/);
   });
 });

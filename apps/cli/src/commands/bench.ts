@@ -170,7 +170,7 @@ async function measureKernels(model: RecurrentModel, device: WebGPUDevice): Prom
   });
 }
 
-async function measure({ name, model, device }: LoadedModel, depth: number, tokens: number) {
+async function measure({ name, model, device, family }: LoadedModel, depth: number, tokens: number) {
   const gpu = device as WebGPUDevice;
   await measureGenerate(model, gpu, 1, 1);
   const generated = await measureGenerate(model, gpu, depth, tokens);
@@ -179,7 +179,7 @@ async function measure({ name, model, device }: LoadedModel, depth: number, toke
     return hostTime(gpu, () => step(depth));
   });
   const copy = await measureCopy(gpu);
-  const { core, adapter, prelude, coda, head, embedding } = partSizes(model.config);
+  const { core, adapter, prelude, coda, head, embedding } = partSizes(model.config, family);
   const readBytes = 4 * (prelude + depth * (core + adapter) + coda + (model.config.tiedHead ? embedding : head));
   return {
     device: gpu.description,

@@ -90,7 +90,7 @@ async function familyFor({ files, name }: ModelFiles, json: unknown, asked: Mode
   try {
     const checkpoint = await openCheckpoint(files, weights === undefined ? {} : { weights });
     await checkpoint.close();
-    const found = familyOf(checkpoint.names.map((tensor) => tensor.replace(/\.(q8|q4|scales)$/, '')));
+    const found = familyOf(checkpoint.names);
     if (asked !== undefined && asked !== found)
       throw new CommandError(`"${name}": --family ${asked.name}, but its tensors are those of ${found.name}`);
     return found;

@@ -38,6 +38,8 @@ interface Report {
   readonly device?: string;
   readonly bytes: number;
   readonly config: OpenedModel['config'];
+  /** What is in a block: `sandwich` is Huginn. */
+  readonly family: string;
   readonly parameters: PartSizes;
   readonly kvBytesPerSlot: number;
   readonly byDepth: readonly DepthCost[];
@@ -48,7 +50,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
   const depths = readDepths(flags) ?? DEFAULT_DEPTHS;
   const device = await describeDevice(flags, io);
   const opened = await openModel({ ...modelChoice(flags), tokenizer: false }, io);
-  const { config, checkpoint } = opened;
+  const { config, checkpoint, family } = opened;
   await checkpoint.close();
   const report: Report = {
     model: opened.name,
@@ -56,10 +58,11 @@ async function run(flags: Flags, io: Io): Promise<number> {
     ...(device === undefined ? {} : { device }),
     bytes: checkpoint.totalBytes,
     config,
-    parameters: partSizes(config),
+    family: family.name,
+    parameters: partSizes(config, family),
     kvBytesPerSlot: kvBytesPerSlot(config),
-    byDepth: depths.map((depth) => costAt(config, depth)),
-    tensors: tensorRows(config, checkpoint.entries),
+    byDepth: depths.map((depth) => costAt(config, depth, family)),
+    tensors: tensorRows(config, checkpoint.entries, family),
   };
   io.stdout.write(readFlag(flags, 'json') ? `${JSON.stringify(report)}\n` : show(report, styleFor(io)));
   const bad = report.tensors.filter(({ problem }) => problem !== null);
@@ -127,6 +130,7 @@ function show(report: Report, style: Style): string {
       'width',
       `${config.width}, ${config.heads} heads${config.kvHeads === config.heads ? '' : ` (${config.kvHeads} for keys)`}, MLP ${config.mlpWidth}`,
     ],
+    ...(report.family === 'sandwich' ? [] : [['family', report.family]]),
     ['vocabulary', grouped(config.vocabularySize)],
     ['context', `${grouped(config.contextLength)} tokens`],
   ];

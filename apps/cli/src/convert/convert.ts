@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Checkpoint, CheckpointError, openSafetensors, type TensorToWrite, toFloat32, writeSafetensors } from '@unroll/checkpoint';
 import { fileSink, fileSource, removeTemporaries } from '@unroll/checkpoint/node';
-import { familyOf, type RecurrentConfig, storedParts } from '@unroll/recurrent';
+import { familyOf, isMatrix, joinsQuantized, parameterShapes, type RecurrentConfig, storedParts } from '@unroll/recurrent';
 import { dequantizeRows, quantizeRows, type WeightFormat, type WeightPart, weightParts } from '@unroll/tensor';
 import { digestOf } from './digest.js';
 
@@ -43,14 +43,16 @@ const PIECE_BYTES = 1 << 23;
 
 export function planConversion(config: RecurrentConfig, checkpoint: Checkpoint, format: WeightFormat): Conversion[] {
   const family = familyOf(checkpoint.names);
-  return [...storedParts(config, family).values()].flatMap((stored) =>
+  const parameters = parameterShapes(config, family);
+  return [...storedParts(config, family)].flatMap(([parameter, stored]) =>
     stored.map(({ name, shape }): Conversion => {
-      if (shape.length !== 2) {
+      if (!isMatrix(parameters.get(parameter)!)) {
         const bytes = shape.reduce((product, n) => product * n, 4);
         return { name, shape, format: undefined, parts: [{ suffix: '', dtype: 'F32', shape, bytes }] };
       }
-      // Rows of a matrix that loading joins with others lie apart in the file, where quantised blocks could not be joined.
-      const kept = stored.length > 1 && format !== 'f16' ? 'bf16' : format;
+      // Loading joins rows that lie apart in the file, and can do so with whole blocks of quantised ones alone.
+      const joins = (format !== 'q8' && format !== 'q4') || joinsQuantized(stored.map((part) => part.shape));
+      const kept = joins ? format : 'bf16';
       return { name, shape, format: kept, parts: weightParts(kept, shape) };
     }),
   );

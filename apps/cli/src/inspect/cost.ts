@@ -1,4 +1,5 @@
-import { headDim, parameterShapes, type RecurrentConfig } from '@unroll/recurrent';
+import { headDim, type ModelFamily, parameterShapes, type RecurrentConfig, sandwich, storedParts } from '@unroll/recurrent';
+import { weightParts } from '@unroll/tensor';
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
 
@@ -7,7 +8,7 @@ export interface PartSizes {
   readonly embedding: number;
   readonly prelude: number;
   readonly adapter: number;
-  /** All layers of the core block, without the adapter. */
+  /** All layers of the core block, without the adapter, and an exit gate where there is one. */
   readonly core: number;
   readonly coda: number;
   readonly norm: number;
@@ -16,17 +17,17 @@ export interface PartSizes {
 }
 
 /** Counts parameters by part, from the shapes that the configuration asks for. */
-export function partSizes(config: RecurrentConfig): PartSizes {
+export function partSizes(config: RecurrentConfig, family: ModelFamily = sandwich): PartSizes {
   const sums = { embedding: 0, prelude: 0, adapter: 0, core: 0, coda: 0, norm: 0, head: 0 };
   const partOf = (name: string): keyof typeof sums => {
     if (name === 'lm_head.weight') return 'head';
     if (name.startsWith('transformer.wte.')) return 'embedding';
     if (name.startsWith('transformer.prelude.')) return 'prelude';
     if (name.startsWith('transformer.adapter.')) return 'adapter';
-    if (name.startsWith('transformer.core_block.')) return 'core';
+    if (/^transformer\.(core_block|exit_gate)\./.test(name)) return 'core';
     return name.startsWith('transformer.coda.') ? 'coda' : 'norm';
   };
-  for (const [name, shape] of parameterShapes(config)) sums[partOf(name)] += sizeOf(shape);
+  for (const [name, shape] of parameterShapes(config, family)) sums[partOf(name)] += sizeOf(shape);
   return { ...sums, total: Object.values(sums).reduce((a, b) => a + b, 0) };
 }
 
@@ -46,8 +47,8 @@ export interface DepthCost {
 }
 
 /** Cost of one token at depth r: 2 FLOPs per materialised parameter, and per layer call 4 C for each key that attention reads. */
-export function costAt(config: RecurrentConfig, depth: number): DepthCost {
-  const parts = partSizes(config);
+export function costAt(config: RecurrentConfig, depth: number, family: ModelFamily = sandwich): DepthCost {
+  const parts = partSizes(config, family);
   const layerCalls = config.preludeLayers + depth * config.coreLayers + config.codaLayers;
   const once = parts.total - parts.core - parts.adapter - (config.tiedHead ? 0 : parts.embedding);
   const materialised = once + depth * (parts.core + parts.adapter);
@@ -77,22 +78,32 @@ export interface TensorRow {
 
 type Entries = ReadonlyMap<string, { readonly dtype: string; readonly shape: readonly number[] }>;
 
-/** Every tensor of the file and every parameter of the model, with what does not fit. Tensors that loading drops are no problem. */
-export function tensorRows(config: RecurrentConfig, entries: Entries): TensorRow[] {
-  const expected = parameterShapes(config);
-  const rows: TensorRow[] = [...expected].map(([name, shape]) => {
+/** Every tensor of the file and every one that the model is made of, with what does not fit. Tensors that loading drops are no problem. */
+export function tensorRows(config: RecurrentConfig, entries: Entries, family: ModelFamily = sandwich): TensorRow[] {
+  const seen = new Set<string>();
+  const rows = [...storedParts(config, family).values()].flat().map(({ name, shape }): TensorRow => {
+    const format = (['q8', 'q4'] as const).find((one) => shape.length === 2 && !entries.has(name) && entries.has(`${name}.${one}`));
+    if (format !== undefined) {
+      const parts = weightParts(format, shape).map((part) => ({ ...part, found: entries.get(name + part.suffix) }));
+      for (const { suffix } of parts) seen.add(name + suffix);
+      const bad = parts.find(({ found, dtype, shape: must }) => found?.dtype !== dtype || found.shape.join() !== must.join());
+      const problem = bad === undefined ? null : `${name}${bad.suffix} must be ${bad.dtype} [${bad.shape}]`;
+      return { name, shape, dtype: format.toUpperCase(), problem, unused: null };
+    }
+    seen.add(name);
     const entry = entries.get(name);
     if (entry === undefined) return { name, shape, dtype: null, problem: 'missing from the file', unused: null };
     const fits = entry.shape.join() === shape.join();
     return { name, shape: entry.shape, dtype: entry.dtype, problem: fits ? null : `must be [${shape}]`, unused: null };
   });
-  const unused = new Map([
-    ['freqs_cis', 'not loaded: computed here'],
-    ...(config.tiedHead ? ([['lm_head.weight', 'not loaded: the head is the embedding']] as const) : []),
-  ]);
+  const dropped = new Map(
+    family
+      .unused(config)
+      .map((name) => [name, name === 'lm_head.weight' ? 'not loaded: the head is the embedding' : 'not loaded: computed here']),
+  );
   for (const [name, { dtype, shape }] of entries) {
-    if (expected.has(name)) continue;
-    const why = unused.get(name) ?? null;
+    if (seen.has(name)) continue;
+    const why = dropped.get(name) ?? null;
     rows.push({ name, shape, dtype, problem: why === null ? 'not part of the model' : null, unused: why });
   }
   return rows;

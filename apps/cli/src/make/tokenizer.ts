@@ -1,6 +1,8 @@
 // Ids from the end of the vocabulary, as huginn-0125 has them with 65536: 65504 begin_text, 65505 end_text, 65508 end_turn, 65509 pad.
 const SPECIAL = 32;
-const special = { begin_text: 0, end_text: 1, begin_header: 2, end_header: 3, end_turn: 4, pad: 5 };
+const named = ['begin_text', 'end_text', 'begin_header', 'end_header', 'end_turn', 'pad'];
+// Every id has a text: a model with random weights may choose any.
+const special = Object.fromEntries(Array.from({ length: SPECIAL }, (_, at) => [named[at] ?? `reserved_${at}`, at]));
 
 /** The printable characters that byte-level BPE writes bytes as. */
 function byteCharacters(): string[] {

@@ -1,7 +1,9 @@
 import { type Checkpoint, type FileSet, openCheckpoint } from '@unroll/checkpoint';
 import {
   ConfigError,
+  familyOf,
   loadRecurrentModel,
+  type ModelFamily,
   parseRecurrentConfig,
   type RecurrentConfig,
   type RecurrentModel,
@@ -25,6 +27,8 @@ export { openDevice } from './device.js';
 export interface OpenedModel extends ModelFiles {
   readonly config: RecurrentConfig;
   readonly configJson: unknown;
+  /** What is in a block, told by the names of the tensors. */
+  readonly family: ModelFamily;
   readonly tokenizer: Tokenizer | undefined;
   /** `max_new_tokens` of generation_config.json. */
   readonly maxNewTokens: number | undefined;
@@ -114,7 +118,7 @@ export async function openModel(choice: ModelChoice, io?: Io): Promise<OpenedMod
   const tokenizer = choice.tokenizer === false ? undefined : await readTokenizer(files, generationConfig);
   const maxNewTokens = readLimit(files, generationConfig);
   const checkpoint = await openCheckpoint(files, choice.weights === undefined ? {} : { weights: choice.weights });
-  return { ...found, config, configJson, tokenizer, maxNewTokens, checkpoint };
+  return { ...found, config, configJson, family: familyOf(checkpoint.names), tokenizer, maxNewTokens, checkpoint };
 }
 
 // Below this, loading is over before a bar could be read.
