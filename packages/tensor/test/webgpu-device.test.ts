@@ -12,14 +12,15 @@ import {
   RangeOpError,
   rmsNorm,
   scatterRows,
-  type Tensor,
+  Tensor,
   tidy,
   UnsupportedError,
 } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { conformAll } from '@unroll/tensor/testing';
 import { createWebGPUDevice, type GpuLike, type WebGPUDevice } from '@unroll/tensor/webgpu';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { selfTestSubgroups } from '../src/webgpu/self-test.js';
 import { dawnOnNothing, dawnOnVulkan, vulkanDevice } from './support/dawn.js';
 
 let device: WebGPUDevice;
@@ -83,8 +84,16 @@ describe('createWebGPUDevice', () => {
     // Without a driver nothing is computed: the test of the sums reads what lay there.
     const idle = await createWebGPUDevice({ gpu: await dawnOnNothing(), tuning: 'gpu' });
     expect(idle.traits.subgroups).toBe(false);
-    expect(idle.description).toMatch(/subgroup kernels are not used: the self-test .+ gave .+ for /);
+    expect(idle.description).toMatch(/subgroup kernels are not used: the self-test of \[1,1036\] x \[7,1036\] (gave .+ for |ended with)/);
     idle.dispose();
+  });
+
+  it('takes a record of faults that no kernel wrote for a failed self-test, and leaves nothing behind', async () => {
+    const before = device.memory().buffers;
+    const read = vi.spyOn(Tensor.prototype, 'data').mockRejectedValueOnce(new RangeOpError('the fault record holds an unknown site 7'));
+    expect(await selfTestSubgroups(device)).toMatch(/^the self-test of \[1,1036\] x \[7,1036\] ended with: .*unknown site 7$/);
+    read.mockRestore();
+    expect(device.memory().buffers).toBe(before);
   });
 });
 
