@@ -114,7 +114,7 @@ export class KVCache {
       plan: () => this.#plan(),
       pool: () => {
         this.#reserve();
-        return { k: this.#keys!, v: this.#values! };
+        return this.#keys === null || this.#values === null ? undefined : { k: this.#keys, v: this.#values };
       },
     });
   }

@@ -1,7 +1,7 @@
 import { assign, copy, type Device, gatherRows, reshape, type Tensor, tidy } from '@unroll/tensor';
 import { CallTable } from './kv-calls.js';
 import { type KVPolicy, type LayerCall, type LayerCounts, slotOf } from './kv-policy.js';
-import { forgetRecordings, type Recording, Shape } from './kv-shape.js';
+import { forgetRecordings, type KeyPool, type Recording, Shape } from './kv-shape.js';
 import type { KeyTable } from './kv-table.js';
 import type { Loops, Pass, RecordedOwner, RecordedPart, RecordedRuns } from './pass.js';
 
@@ -16,8 +16,8 @@ export interface CacheAccess {
   claim(table: KeyTable, slot: number, position: number): number;
   /** To be called behind the claims of every layer call. */
   plan(): void;
-  /** The pool (R, Hk, D), with room for all rows claimed; other tensors than before when it grew. */
-  pool(): { readonly k: Tensor; readonly v: Tensor };
+  /** The pool, with room for all rows claimed; other tensors than before when it grew, none while no row was ever claimed. */
+  pool(): KeyPool | undefined;
 }
 
 /** The least number of positions that tables have room for: their rows then begin where any adapter may bind. */
@@ -52,7 +52,7 @@ interface Span {
 export class Decoding {
   #tables: Tables | undefined;
   #owner: RecordedOwner | undefined;
-  #pool: { readonly k: Tensor; readonly v: Tensor } | undefined;
+  #pool: KeyPool | undefined;
   /** The oldest use first. */
   readonly #shapes = new Map<string, Shape>();
   /** How often shapes of several tokens were asked for a part that is not recorded. */
@@ -319,7 +319,12 @@ export class Decoding {
     f: (pass: Pass, ...inputs: Tensor[]) => Tensor,
   ): Recording {
     const pool = this.cache.pool();
-    if (pool.k !== this.#pool?.k) for (const { recordings } of this.#shapes.values()) forgetRecordings(recordings);
+    if (pool?.k !== this.#pool?.k) {
+      for (const { recordings } of this.#shapes.values()) {
+        const goesOn = (one: Recording) => this.#pool !== undefined && pool !== undefined && one.program.rebind([pool.k, pool.v]);
+        if (![...recordings.values()].every(goesOn)) forgetRecordings(recordings);
+      }
+    }
     this.#pool = pool;
     return shape.recordings.get(name) ?? shape.record(name, like, pool, attends, f);
   }

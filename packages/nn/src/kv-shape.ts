@@ -17,6 +17,12 @@ export function forgetRecordings(recordings: Map<string, Recording>): void {
   recordings.clear();
 }
 
+/** Keys and values of a cache, (R, Hk, D) each. */
+export interface KeyPool {
+  readonly k: Tensor;
+  readonly v: Tensor;
+}
+
 interface Sizes {
   readonly B: number;
   readonly T: number;
@@ -116,28 +122,31 @@ export class Shape {
     this.device.write(one.tensor, one.host);
   }
 
-  /** Records a part. `attends` lends it attention that is one operation. */
+  /** Records a part; a pool is there once a layer call claimed rows. `attends` lends it attention that is one operation. */
   record(
     name: string,
     like: readonly Tensor[],
-    pool: { readonly k: Tensor; readonly v: Tensor },
+    pool: KeyPool | undefined,
     attends: boolean,
     f: (pass: Pass, ...inputs: Tensor[]) => Tensor,
   ): Recording {
     const [positions, visible] = [this.#positions, this.#visible];
-    const pass = new Pass(this.device, this.B, this.#told, (call, k, v) => this.#store(pool, call, k, v), {
+    const pass = new Pass(this.device, this.B, this.#told, (call, k, v) => this.#store(pool!, call, k, v), {
       positions,
       visible,
       attend: attends
         ? (call, qkv, options) => {
             const [{ rows }, number] = this.#place(call);
-            return decodeAttention(qkv, { ...pool, keyRows: rows, visible }, { ...options, call: number });
+            return decodeAttention(qkv, { ...pool!, keyRows: rows, visible }, { ...options, call: number });
           }
         : undefined,
     });
     const inputs = like.map(({ shape, dtype }) => this.device.zeros(shape, { dtype, memory: 'kv' }));
     try {
-      const recording = { inputs, program: this.device.record(() => f(pass, ...inputs)) };
+      const recording = {
+        inputs,
+        program: this.device.record(() => f(pass, ...inputs), { moves: pool === undefined ? [] : [pool.k, pool.v] }),
+      };
       this.recordings.set(name, recording);
       return recording;
     } catch (error) {
@@ -152,7 +161,7 @@ export class Shape {
   }
 
   /** `attend` in single operations: several tokens, or blocks that ask for their keys. */
-  #store(pool: { readonly k: Tensor; readonly v: Tensor }, call: LayerCall, k: Tensor, v: Tensor): Omit<KeyView, 'visible'> {
+  #store(pool: KeyPool, call: LayerCall, k: Tensor, v: Tensor): Omit<KeyView, 'visible'> {
     const [{ rows, own }, number] = this.#place(call);
     const into = reshape(slice(own, 0, number, number + 1), [this.B, this.T]);
     scatterRows(pool.k, into, k);

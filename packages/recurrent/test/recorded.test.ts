@@ -1,6 +1,6 @@
 import { parseKVPolicy } from '@unroll/nn';
 import { createCpuDevice } from '@unroll/tensor/cpu';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, expect, it, vi } from 'vitest';
 import { initParams, parseRecurrentConfig, RecurrentModel, type RecurrentParts, sandwichBlock } from '../src/index.js';
 
 const device = createCpuDevice();
@@ -58,6 +58,28 @@ it.each(['full', 'latest-m4', 'skip', 'always-last-m4', 'last-only', 'compress-s
     expect(await decode({ block, recordable: true }, policy)).toEqual(direct);
   },
 );
+
+it('records each part once, however often the pool of keys grows', async () => {
+  const model = new RecurrentModel(device, config, params);
+  const cache = model.createCache();
+  const recorded = vi.spyOn(device, 'record');
+  const pools = new Set<number>();
+  for (let at = 0; at < 60; at++) {
+    const pass = cache.begin(Int32Array.of(at));
+    const token = device.tensor([at % 24], [1, 1], { dtype: 'i32' });
+    const e = model.prelude(token, pass);
+    const start = model.initialState(pass, { seed: 4 });
+    const state = model.steps(e, start, { from: 0, to: 3 }, pass);
+    const logits = model.readout(state, pass);
+    pools.add(cache.usage().allocatedBytes);
+    for (const owner of [token, e, start, state, logits, pass]) owner.dispose();
+  }
+  expect(pools.size).toBeGreaterThan(3);
+  expect(recorded).toHaveBeenCalledTimes(3);
+  recorded.mockRestore();
+  cache.dispose();
+  model.rope.dispose();
+});
 
 it('records nothing for parts of a model of its own unless told so', () => {
   const recorded = (parts: Partial<RecurrentParts>) => {

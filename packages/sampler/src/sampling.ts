@@ -2,6 +2,7 @@ import {
   add,
   affine,
   argmax,
+  crossEntropy,
   type Device,
   gatherRows,
   logSumExp,
@@ -113,9 +114,8 @@ export async function chooseTokens(logits: Tensor<'f32'>, requests: readonly Req
   else if (choosesOnDevice(options)) {
     const best = bestTokens(logits, requests, options);
     try {
-      // A single row's token is its place among the logits, so the device goes on without the host: one submit a token.
-      if (requests.length === 1) return await describeTokens(logits, best, requests, options);
-      tokens = [...(await best.data())];
+      // The device goes on without the host: one submit a token.
+      return await describeTokens(logits, best, requests, options);
     } finally {
       best.dispose();
     }
@@ -203,7 +203,7 @@ const notNumbers = (position: number) =>
     `generate: the logits for position ${position} are not numbers; the weights hold NaN or infinite values, or the state diverged (lower the initial state's scale or the depth)`,
   );
 
-/** Log-probabilities of the chosen tokens and of the best ones, as far as asked for. The token of a single row may be a tensor (1). */
+/** Log-probabilities of the chosen tokens and of the best ones, as far as asked for. The tokens may be a tensor (R). */
 export async function describeTokens(
   logits: Tensor<'f32'>,
   asked: readonly number[] | Tensor<'i32'>,
@@ -211,37 +211,32 @@ export async function describeTokens(
   { alternatives: n, logprobs = true }: { readonly alternatives: number; readonly logprobs?: boolean },
 ): Promise<Choice[]> {
   const V = logits.shape[1]!;
-  const parts = tidy(logits.device, (): { chosen?: Tensor<'f32'>; values?: Tensor<'f32'>; indices?: Tensor<'i32'> } => {
-    if (!logprobs && n === 0) return {};
-    const relative = sub(logits, logSumExp(logits, { axis: -1, keepDims: true }));
-    const best = n > 0 ? topK(relative, Math.min(n, V)) : undefined;
-    if (!logprobs) return { ...best };
-    const places =
-      'storage' in asked
-        ? asked
-        : logits.device.tensor(
-            asked.map((token, r) => r * V + token),
-            [asked.length],
-            { dtype: 'i32' },
-          );
-    return { chosen: gatherRows(reshape(relative, [relative.size, 1]), places), ...best };
+  const parts = tidy(logits.device, (): { losses?: Tensor<'f32'>; values?: Tensor<'f32'>; indices?: Tensor<'i32'> } => {
+    const targets = () => ('storage' in asked ? asked : logits.device.tensor(asked, undefined, { dtype: 'i32' }));
+    return {
+      ...(logprobs ? { losses: crossEntropy(logits, targets()) } : {}),
+      ...(n > 0 ? topK(sub(logits, logSumExp(logits, { axis: -1, keepDims: true })), Math.min(n, V)) : {}),
+    };
   });
   try {
-    const [tokens, chosen, values, indices] = await Promise.all([
+    const [tokens, losses, values, indices] = await Promise.all([
       'storage' in asked ? asked.data().then((ids) => [...ids]) : asked,
-      parts.chosen?.data(),
+      parts.losses?.data(),
       parts.values?.data(),
       parts.indices?.data(),
     ]);
     return tokens.map((token, r) => {
-      const logprob = chosen?.[r] ?? Number.NaN;
+      const logprob = losses === undefined ? Number.NaN : 0 - losses[r]!;
       if (token < 0 || (logprobs && Number.isNaN(logprob))) throw notNumbers(requests[r]!.position);
       if (values === undefined || indices === undefined) return { token, logprob };
       const k = values.length / tokens.length;
       return {
         token,
         logprob,
-        alternatives: Array.from({ length: k }, (_, i) => ({ token: indices[r * k + i]!, logprob: values[r * k + i]! })),
+        alternatives: Array.from({ length: k }, (_, i) => {
+          const other = indices[r * k + i]!;
+          return { token: other, logprob: logprobs && other === token ? logprob : values[r * k + i]! };
+        }),
       };
     });
   } finally {

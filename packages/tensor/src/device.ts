@@ -12,7 +12,7 @@ import {
 import { DisposedError, DTypeError, OptionError, RangeOpError, refuseUnknownOptions, ShapeError, UnrollError } from './errors.js';
 import type { OpDef } from './op.js';
 import type { KernelTime } from './profile.js';
-import type { Program } from './program.js';
+import type { Program, RecordOptions } from './program.js';
 import { blockRows, checkParts, dequantizeRows, quantizeRows, rowRange, tensorBytes, weightParts, widen } from './quant.js';
 import { ScopeStack } from './scope.js';
 import { checkShape, type Shape, showShape, sizeOf } from './shape.js';
@@ -95,14 +95,14 @@ export abstract class Device {
   protected abstract destroy(): void;
   /**
    * Records the operations that `f` runs, without running them. `f` may make tensors, from host values too, and use tensors from outside;
-   * it may neither read values nor write to tensors from outside but by operations. Throws what `f` throws.
+   * it may neither read values nor write to tensors from outside but by operations. Throws what `f` throws, OptionError.
    *
    * @example
    * const step = device.record(() => assign(state, rmsNorm(add(state, input), weight)));
    * step.replay(32);
    * console.log(await state.data());
    */
-  abstract record<R>(f: () => R): Program<R>;
+  abstract record<R>(f: () => R, options?: RecordOptions): Program<R>;
   /** Time by kernel of what `f` runs or enqueues, replays included. Throws what `f` throws, UnrollError when a profile is being taken already. */
   abstract profile(f: () => unknown): Promise<KernelTime[]>;
   /** @internal Runs an operation whose arguments `infer` has checked. */

@@ -57,7 +57,7 @@ export { siluMul } from './ops/silu-mul.js';
 export { softmax } from './ops/softmax.js';
 export { topK } from './ops/top-k.js';
 export type { KernelTime } from './profile.js';
-export type { Program, ReplayValues } from './program.js';
+export type { Program, RecordOptions, ReplayValues } from './program.js';
 export { dequantizeRows, quantizeRows, type WeightPart, weightParts } from './quant.js';
 export { keep, tidy } from './scope.js';
 export { type Shape, showShape, sizeOf } from './shape.js';

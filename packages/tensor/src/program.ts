@@ -27,9 +27,28 @@ export interface Program<R = unknown> {
    * operation that meets a bad value (RangeOpError), with the rest of the repetitions not run; on WebGPU the next read throws it.
    */
   replay(times?: number, values?: readonly ReplayValues[]): void;
+  /**
+   * Goes on with other tensors in place of the recording's `moves`: of the same dtypes and rows, but as many rows as they like. False where
+   * the program must be recorded anew for that, and is left as it was. Throws ShapeError when they do not fit.
+   */
+  rebind(moves: readonly Tensor[]): boolean;
   /** Gives back its memory and that of its outputs. A second call does nothing. */
   dispose(): void;
   [Symbol.dispose](): void;
+}
+
+export interface RecordOptions {
+  /** Tensors from outside that others may take the place of later (`Program.rebind`), such as a table that grows. */
+  readonly moves?: readonly Tensor[];
+}
+
+/** Throws ShapeError, as `Program.rebind` says. */
+export function checkRebind(before: readonly Pick<Tensor, 'dtype' | 'shape'>[], moves: readonly Tensor[]): void {
+  const rows = ({ dtype, shape }: Pick<Tensor, 'dtype' | 'shape'>) => `${dtype}${showShape(shape.slice(1))}`;
+  if (before.length === moves.length && before.every((one, i) => rows(one) === rows(moves[i]!))) return;
+  throw new ShapeError(
+    `program.rebind: needs tensors with rows of ${before.map(rows).join(', ') || 'nothing'}, as recorded in \`moves\`; got ${moves.map(rows).join(', ')}`,
+  );
 }
 
 /** Throws OptionError or ShapeError, as `Program.replay` says. */

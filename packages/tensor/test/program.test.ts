@@ -83,6 +83,30 @@ describe('a recorded program on the CPU', () => {
     program.dispose();
   });
 
+  it('goes on with a longer pool under attention, checks rows against it, and refuses what reads a table whole', () => {
+    const [short, long] = [device.zeros([1, 1, 4]), device.tensor([0, 0, 0, 0, 8, 8, 8, 8], [2, 1, 4])];
+    const [row, visible] = [ints([0], [1, 1]), ints([1], [1, 1])];
+    const q = device.zeros([1, 1, 1, 4]);
+    const program = device.record(() => attention(q, short, short, row, visible), { moves: [short] });
+    program.replay();
+    device.write(row, Int32Array.of(1));
+    expect(() => program.replay()).toThrow(RangeOpError);
+    expect(program.rebind([long])).toBe(true);
+    short.dispose();
+    program.replay();
+    expect([...device.readSync(program.outputs)]).toEqual([8, 8, 8, 8]);
+    device.write(row, Int32Array.of(2));
+    expect(() => program.replay()).toThrow(RangeOpError);
+    long.dispose();
+    expect(() => program.replay()).toThrow(DisposedError);
+
+    const whole = device.zeros([2, 4]);
+    const doubled = device.record(() => add(whole, whole), { moves: [whole] });
+    expect(doubled.rebind([device.zeros([3, 4])])).toBe(false);
+    doubled.replay();
+    expect(() => device.record(() => add(whole, whole), { move: [whole] } as object)).toThrow(/move/);
+  });
+
   it('keeps what kernels are told in memory of its own', async () => {
     const x = device.tensor([1, 2, 3, 4, 5, 6], [1, 2, 3]);
     const program = device.record(() => permute(x, [2, 0, 1]));

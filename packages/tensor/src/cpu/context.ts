@@ -9,8 +9,10 @@ export interface CpuContext {
   readonly kernels: Kernels;
   /** How many threads may run pieces of one kernel call: each needs scratch memory of its own. */
   readonly threads: number;
-  /** Address of a tensor's values in the WebAssembly memory. */
+  /** Address of a tensor's values in the WebAssembly memory; while recording perhaps a stand-in, for kernels alone, to which an offset may be added. */
   at(tensor: Tensor): number;
+  /** Rows along the first axis, as an argument of a kernel; while recording perhaps a stand-in. */
+  rows(tensor: Tensor): number;
   /**
    * Throws `error(place)` when a kernel found a bad value at `place`, 0 or more. Takes the result of the last kernel call, so that a
    * recorded call is checked at each repetition: `error` must not hold on to tensors, whose memory may have gone.

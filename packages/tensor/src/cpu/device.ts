@@ -3,7 +3,7 @@ import { bytesPerValue, type DType, type HostData, isWeightFormat, type StorageD
 import { DisposedError, DTypeError, OptionError, refuseUnknownOptions, UnrollError, UnsupportedError } from '../errors.js';
 import type { OpDef } from '../op.js';
 import type { KernelTime } from '../profile.js';
-import type { Program } from '../program.js';
+import type { Program, RecordOptions } from '../program.js';
 import { keep, tidy } from '../scope.js';
 import type { Storage, Tensor } from '../tensor.js';
 import { forEachTensor } from '../tree.js';
@@ -12,7 +12,7 @@ import { hasRelaxedSimd, instantiateKernels, type Jobs, type Kernels, kernelModu
 import { blockSize, firstAddress, LinearMemory } from './memory.js';
 import { findPlatform } from './platform.js';
 import { CpuProfiler } from './profile.js';
-import { CpuProgram, type ProgramHost, Recorder } from './program.js';
+import { CpuProgram, Notes, type ProgramHost, Recorder } from './program.js';
 import { Threads } from './threads.js';
 
 export interface CpuDeviceOptions {
@@ -54,6 +54,7 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
   readonly #scratch: { at: number; bytes: number }[] = [];
   /** Blocks of programs, which tensors do not give back. */
   readonly #held = new Set<number>();
+  readonly #notes = new Notes();
   #recorder: Recorder | null = null;
   #profiler: CpuProfiler | null = null;
 
@@ -122,11 +123,12 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
     return this.#memory;
   }
 
-  record<R>(f: () => R): Program<R> {
+  record<R>(f: () => R, options: RecordOptions = {}): Program<R> {
+    refuseUnknownOptions('record', options, ['moves']);
     const { linear } = this;
     this.tape?.refuseRecording();
     if (this.#recorder !== null) throw new UnrollError('record: a recording is open already; recordings do not nest');
-    const recorder = new Recorder(linear);
+    const recorder = new Recorder(linear, this.#notes, options.moves);
     this.#recorder = recorder;
     try {
       const outputs = tidy(this, f);
@@ -176,6 +178,7 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
   execute<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, outputs: readonly Tensor[]): void {
     try {
       op.cpu(this, inputs, attrs, outputs);
+      this.#recorder?.endOperation();
     } finally {
       for (const { at, bytes } of this.#scratch) this.free(at, bytes);
       this.#scratch.length = 0;
@@ -184,9 +187,11 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
 
   at(tensor: Tensor): number {
     const { storage } = tensor;
-    const at = storage.handle as number;
-    if (this.#recorder !== null && !this.#recorder.owned.has(at)) this.#recorder.outside.add(storage);
-    return at;
+    return this.#recorder?.at(storage) ?? (storage.handle as number);
+  }
+
+  rows(tensor: Tensor): number {
+    return this.#recorder?.rows(tensor.storage) ?? tensor.shape[0]!;
   }
 
   check(place: number, error: (place: number) => Error): void {

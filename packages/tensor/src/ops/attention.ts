@@ -68,10 +68,11 @@ export const attentionOp = defineOp<AttentionAttrs>({
     if (out!.size === 0) return;
     const S = keyRows!.shape[1]!;
     const R = k!.shape[0]!;
+    const rows = c.rows(k!);
     const bytes = attentionScratch(S);
     const scratch = c.scratch(bytes * c.threads);
     const args = [c.at(q!), c.at(k!), c.at(v!), c.at(keyRows!), c.at(visible!), c.at(out!)] as const;
-    const bad = c.kernels.attention(...args, scratch, bytes, T, H, k!.shape[1]!, D, S, R, scale, 0, B * Math.ceil(T / 4) * H);
+    const bad = c.kernels.attention(...args, scratch, bytes, T, H, k!.shape[1]!, D, S, rows, scale, 0, B * Math.ceil(T / 4) * H);
     c.check(
       bad,
       (place) =>

@@ -77,12 +77,14 @@ export const decodeAttentionOp = defineOp<DecodeAttentionAttrs>({
     attentionOp.reference([q, k, v, own, visible], { scale: attrs.scale }, outputs);
   },
   cpu(c, inputs, attrs, [out]) {
-    const { B, H, Hk, D, S, R, P } = decodePlan(inputs, attrs);
+    const { B, H, Hk, D, S, P } = decodePlan(inputs, attrs);
     if (out!.size === 0) return;
+    const R = c.rows(inputs[2]!);
+    const pool = inputs[2]!.shape[0]!;
     const [qkv, table, k, v, keyRows, visible, bias] = inputs.map((input) => c.at(input)) as Seven<number>;
     const own = keyRows + attrs.call * B * S * 4;
     const q = c.scratch(B * H * D * 4);
-    const bad = (place: number) => new RangeOpError(badStep(c.integerAt(visible, place), place, S, R));
+    const bad = (place: number) => new RangeOpError(badStep(c.integerAt(visible, place), place, S, pool));
     c.check(c.kernels.storeStep(qkv, bias ?? 0, table, k, v, own, visible, q, B, H, Hk, D, S, R, P), bad);
     const bytes = attentionScratch(S);
     const scratch = c.scratch(bytes * c.threads);

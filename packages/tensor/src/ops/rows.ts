@@ -88,7 +88,7 @@ export const gatherRowsOp = defineOp<null>({
     const at = c.at(index!);
     const { shape, dtype } = table!;
     const width = sizeOf(shape.slice(1));
-    const [from, to, n, R] = [c.at(table!), c.at(out!), index!.size, shape[0]!];
+    const [from, to, n, R] = [c.at(table!), c.at(out!), index!.size, c.rows(table!)];
     const { kernels } = c;
     let bad: number;
     if (isQuantized(dtype)) {
@@ -169,7 +169,7 @@ export const scatterRowsOp = defineOp<null>({
     const width = sizeOf(table!.shape.slice(1)) * 4;
     const at = c.at(index!);
     const { shape } = table!;
-    const bad = c.kernels.scatterRows(c.at(table!), at, c.at(rows!), index!.size, shape[0]!, width);
+    const bad = c.kernels.scatterRows(c.at(table!), at, c.at(rows!), index!.size, c.rows(table!), width);
     c.check(bad, (place) => outside('scatterRows', c.integerAt(at, place), place, shape));
   },
   wgsl([table, index, rows], _, __, traits) {

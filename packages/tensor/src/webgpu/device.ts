@@ -1,8 +1,18 @@
 import { Device, type DeviceCapacity } from '../device.js';
 import { bytesPerValue, type DType, type HostData, isQuantized, type StorageDType } from '../dtype.js';
-import { DeviceLostError, DisposedError, DTypeError, GpuError, RangeOpError, UnrollError, UnsupportedError } from '../errors.js';
+import {
+  DeviceLostError,
+  DisposedError,
+  DTypeError,
+  GpuError,
+  RangeOpError,
+  refuseUnknownOptions,
+  UnrollError,
+  UnsupportedError,
+} from '../errors.js';
 import type { OpDef } from '../op.js';
 import type { KernelTime } from '../profile.js';
+import type { RecordOptions } from '../program.js';
 import { keep, tidy } from '../scope.js';
 import { showShape } from '../shape.js';
 import { type Storage, Tensor } from '../tensor.js';
@@ -195,8 +205,9 @@ export class WebGPUDevice extends Device {
     }
   }
 
-  record<R>(f: () => R): GpuProgram<R> {
+  record<R>(f: () => R, options: RecordOptions = {}): GpuProgram<R> {
     this.#alive();
+    refuseUnknownOptions('record', options, ['moves']);
     this.tape?.refuseRecording();
     if (this.#recorder !== null) throw new UnrollError('record: a recording is open already; recordings do not nest');
     const recorder = new Recorder(this.#pool);
@@ -217,6 +228,7 @@ export class WebGPUDevice extends Device {
         },
         recorder,
         outputs,
+        options.moves,
       );
     } catch (error) {
       this.#recorder = null;

@@ -1,5 +1,5 @@
 import { DisposedError } from '../errors.js';
-import { checkReplay, type Program, type ReplayValues } from '../program.js';
+import { checkRebind, checkReplay, type Program, type ReplayValues } from '../program.js';
 import type { Tensor } from '../tensor.js';
 import { disposeTree, forEachTensor } from '../tree.js';
 import { type Command, type Encoder, packParams, Words } from './encoder.js';
@@ -35,14 +35,16 @@ export class GpuProgram<R = unknown> implements Program<R> {
   readonly #written: readonly PooledBuffer[];
   /** For rows that are read where they lie: by buffers and row, the steps with their bindings there. */
   readonly #atRows = new Map<string, ReadonlyMap<number, Command>>();
+  readonly #moves: readonly Pick<Tensor, 'dtype' | 'shape'>[];
   #disposed = false;
 
   /** @internal Use `device.record`. */
-  constructor(given: object, recorded: object, outputs: R) {
+  constructor(given: object, recorded: object, outputs: R, moves: readonly Tensor[] = []) {
     // Typed by no more than `object` in the signature, which keeps WebGPU's types out of the package's own.
     const host = given as ProgramHost;
     const recorder = recorded as Recorder;
     this.outputs = outputs;
+    this.#moves = moves.map(({ dtype, shape }) => ({ dtype, shape }));
     this.#host = host;
     this.#owned = recorder.owned;
     const { slotBytes } = host.encoder;
@@ -126,6 +128,12 @@ export class GpuProgram<R = unknown> implements Program<R> {
     });
     this.#atRows.set(key, commands);
     return commands;
+  }
+
+  /** Bindings and their parameters are fixed. */
+  rebind(moves: readonly Tensor[]): false {
+    checkRebind(this.#moves, moves);
+    return false;
   }
 
   dispose(): void {

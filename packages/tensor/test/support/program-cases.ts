@@ -68,6 +68,39 @@ export function programCases(given: () => Device): void {
     program.dispose();
   });
 
+  it('goes on with a longer table, or says that it must be recorded anew', async () => {
+    const table = (rows: number, from = 0) =>
+      given().tensor(
+        Array.from({ length: rows * 4 }, (_, i) => from + i),
+        [rows, 4],
+      );
+    const [short, long] = [table(2), table(5, 100)];
+    const [from, to] = [ints([1]), ints([0])];
+    const bystander = given().tensor([1, 1, 1, 1], [1, 4]);
+    const record = (one: typeof short) =>
+      given().record(() => scatterRows(one, to, add(gatherRows(one, from), bystander)), { moves: [one] });
+    let program = record(short);
+    program.replay();
+    expect([...(await short.data())].slice(0, 4)).toEqual([5, 6, 7, 8]);
+    expect(() => program.rebind([bystander, long])).toThrow(ShapeError);
+    expect(() => program.rebind([given().zeros([9, 3])])).toThrow(ShapeError);
+    if (!program.rebind([long])) {
+      program.dispose();
+      program = record(long);
+    }
+    short.dispose();
+    // A row that the short table did not have.
+    given().write(from, Int32Array.of(4));
+    given().write(to, Int32Array.of(3));
+    program.replay();
+    expect([...(await long.data())].slice(12, 16)).toEqual([117, 118, 119, 120]);
+    given().write(from, Int32Array.of(1));
+    given().write(to, Int32Array.of(0));
+    program.replay();
+    expect([...(await long.data())].slice(0, 4)).toEqual([105, 106, 107, 108]);
+    program.dispose();
+  });
+
   it('assigns results that are used again, or are outputs, or are written in parts', async () => {
     const [x, y, z] = [given().tensor([1, 2]), given().zeros([2]), given().zeros([4])] as const;
     const program = given().record(() => {
