@@ -6,6 +6,7 @@ import { RecurrentModel } from './model.js';
 import { paramsFromNames, type RecurrentParams } from './params.js';
 import { parameterShapes } from './shapes.js';
 
+/** What an untrained model is a function of, beside its configuration. */
 export interface InitOptions {
   readonly seed: number;
   /** Which parameters there are; those of Huginn when absent. */

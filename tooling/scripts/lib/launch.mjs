@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { pnpm, runQuiet } from './process.mjs';
-import { CLI, PLAYGROUND, pendingWork, readStamp, writeStamp } from './stamp.mjs';
+import { CLI, PLAYGROUND, pendingWork, readStamp, VARIANT, writeStamp } from './stamp.mjs';
 import { ROOT } from './workspace.mjs';
 
 /**
@@ -80,6 +80,15 @@ async function become(file, args) {
  */
 export async function launch(args) {
   if (await prepare(CLI)) await become(CLI.main, args);
+}
+
+/**
+ * The same for the variants of apps/custom-variant.
+ *
+ * @param {string[]} args arguments of the program
+ */
+export async function launchVariant(args) {
+  if (await prepare(VARIANT)) await become(VARIANT.main, args);
 }
 
 /**

@@ -32,6 +32,16 @@ export const PLAYGROUND = {
   bundlesSources: true,
 };
 
+/** @type {App} */
+export const VARIANT = {
+  name: '@unroll/custom-variant',
+  command: 'npm run variant',
+  main: join(ROOT, 'apps', 'custom-variant', 'dist', 'main.js'),
+  bundlesSources: false,
+};
+/** What commands of the root run. */
+export const APPS = [CLI, PLAYGROUND, VARIANT];
+
 /** @typedef {{ installs: Record<string, string>, builds: Record<string, string> }} Stamp installs by app, builds by package */
 
 /** @returns {Stamp} an empty one when there is none or it cannot be read: then everything is made again */

@@ -4,7 +4,7 @@ import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { API_JSON, apiCoverage } from './api-coverage.mjs';
 import { pnpm, readJson, runQuiet, runShown } from './process.mjs';
-import { builtFiles, CLI, installSignature, PLAYGROUND, pendingWork, readStamp, writeStamp } from './stamp.mjs';
+import { APPS, builtFiles, installSignature, pendingWork, readStamp, writeStamp } from './stamp.mjs';
 import { addTotals, noTotals, oneCheck, totalsLine, vitestTotals } from './totals.mjs';
 import { closureOf, listPackages, listPublished, ROOT, shown } from './workspace.mjs';
 
@@ -55,7 +55,7 @@ async function install() {
   }
   if (totals.failed === 0) {
     const signatureOf = (/** @type {string} */ name) => installSignature(closureOf(listPackages(), name, { dev: true }));
-    writeStamp({ ...readStamp(), installs: Object.fromEntries([CLI, PLAYGROUND].map(({ name }) => [name, signatureOf(name)])) });
+    writeStamp({ ...readStamp(), installs: Object.fromEntries(APPS.map(({ name }) => [name, signatureOf(name)])) });
   }
   return totals;
 }
@@ -70,7 +70,7 @@ function missingTypes() {
 }
 
 async function build() {
-  const signatures = { ...pendingWork(CLI).signatures, ...pendingWork(PLAYGROUND).signatures };
+  const signatures = Object.assign({}, ...APPS.map((app) => pendingWork(app).signatures));
   const turbo = [
     '--reporter=append-only',
     'exec',
