@@ -178,6 +178,24 @@ function hostBars(f) {
   ];
 }
 
+function qualityBars(f) {
+  const bar = (kind, points) => {
+    const depths = 'depths 1 to 64';
+    const agreed = f.ours('quality', 1, `${depths}: mean top-1 agreement with f32`, kind);
+    return [
+      `quality of ${kind}, the reckoner's answers`,
+      `at every depth within ${points} point${points === 1 ? '' : 's'} of f32`,
+      atMost(
+        f.ours('quality', 1, `${depths}: most points below f32`, kind),
+        points,
+        (value) => `${value.toFixed(2)} points below`,
+        agreed === undefined ? '' : `; top-1 agreement ${agreed.toFixed(1)} %`,
+      ),
+    ];
+  };
+  return [bar('q8', 1), bar('q4', 3)];
+}
+
 /** Below this rate of its GEMM, torch runs on a reference BLAS and is no measure. */
 const LEAST_TORCH_GFLOPS = 60;
 
@@ -198,5 +216,7 @@ function trainingBars(f) {
 /** [what, aim, { text, reached }] of every bar. */
 export function evaluateBars(runs) {
   const f = new Figures(runs);
-  return [gemmBars, quantisedBars, gemvBars, threadBars, decodeBars, prefillBars, hostBars, trainingBars].flatMap((bars) => bars(f));
+  return [gemmBars, quantisedBars, gemvBars, threadBars, decodeBars, prefillBars, hostBars, qualityBars, trainingBars].flatMap((bars) =>
+    bars(f),
+  );
 }

@@ -5,7 +5,7 @@ import { evaluateBars } from './bars.mjs';
 import { groups } from './groups/index.mjs';
 import { notRun } from './peers/index.mjs';
 import { readRuns } from './results.mjs';
-import { runTable } from './table.mjs';
+import { runTable, wasBusy } from './table.mjs';
 
 const REPORT = fileURLToPath(new URL('../../docs/performance.md', import.meta.url));
 
@@ -22,7 +22,7 @@ by hand-written WebAssembly: a 4 x 8 micro-kernel on operands in the first cache
 const mark = { true: 'reached', false: '**not reached**', undefined: '' };
 
 function barsTable(runs) {
-  const busy = runs.filter(({ busiest }) => busiest > 0.15).length;
+  const busy = runs.filter(wasBusy).length;
   const caution = [
     `**${busy} of the ${runs.length} runs shared the machine with other work.** Ratios to peers that wait by spinning, such as llama.cpp on two`,
     'threads, then say nothing, whatever the last column has.',

@@ -3,6 +3,9 @@ import { groups } from './groups/index.mjs';
 const number = (value) => (value >= 1000 ? value.toFixed(0) : value.toPrecision(3));
 const spread = ({ median, min, max }) => `${number(median)} (${number(min)} to ${number(max)})`;
 
+/** Whether other work can have changed what a run measured. */
+export const wasBusy = (run) => run.busiest > 0.15 && groups[run.group].timed !== false;
+
 export const rowsOf = (run, what) => run.rows.filter((row) => row.what === what);
 const whats = (run) => [...new Set(run.rows.filter(({ kind }) => kind !== 'limit').map(({ what }) => what))];
 
@@ -43,7 +46,7 @@ export function runTable(run) {
   const lines = [
     `Node ${run.node}, ${run.threads} thread${run.threads === 1 ? '' : 's'}; ${run.machine}; ${run.date}, ${run.commit ?? 'no commit'}.`,
   ];
-  if (run.busiest > 0.15) lines.push(`**Not to be relied on: up to ${run.busiest} processors were busy with something else.**`);
+  if (wasBusy(run)) lines.push(`**Not to be relied on: up to ${run.busiest} processors were busy with something else.**`);
   lines.push('', '| | peer | weights | median (min to max) | unroll is | share of limit |', '|---|---|---|---|---|---|');
   for (const limit of run.rows.filter(({ kind }) => kind === 'limit')) {
     lines.push(`| limit | machine | | ${spread(limit)} ${limit.unit} | | ${limit.what} |`);

@@ -12,11 +12,14 @@ function peersInstalled() {
   return existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(BENCH, 'package-lock.json')).mtimeMs;
 }
 
+// npm 11 takes no lockfile that leaves out a platform's optional packages, as one does that was made where the registry lacks them.
+const install = npm(['exec', '--yes', 'npm@10.8.2', '--', 'ci', '--ignore-scripts', '--no-audit', '--no-fund']);
+
 /** @type {[[string, string[]], { cwd: string }][]} */
 const steps = [
   [pnpm(['install', '--frozen-lockfile', '--filter', '@unroll/cli...']), { cwd: ROOT }],
   [pnpm(['--filter', '@unroll/cli...', 'run', 'build']), { cwd: ROOT }],
-  ...(peersInstalled() ? [] : [/** @type {[[string, string[]], { cwd: string }]} */ ([npm(['ci', '--ignore-scripts']), { cwd: BENCH }])]),
+  ...(peersInstalled() ? [] : [/** @type {[[string, string[]], { cwd: string }]} */ ([install, { cwd: BENCH }])]),
   [[process.execPath, [join(BENCH, 'run.mjs'), ...process.argv.slice(2)]], { cwd: ROOT }],
 ];
 for (const [command, options] of steps) {

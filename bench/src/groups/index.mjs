@@ -6,6 +6,7 @@ import * as gemmQuantised from './gemm-quantised.mjs';
 import * as gemv from './gemv.mjs';
 import * as load from './load.mjs';
 import * as profile from './profile.mjs';
+import * as quality from './quality.mjs';
 import * as size from './size.mjs';
 import * as start from './start.mjs';
 import * as train from './train.mjs';
@@ -22,5 +23,6 @@ export const groups = {
   start,
   load,
   size,
+  quality,
   train,
 };

@@ -1,6 +1,8 @@
 export const title = 'Size';
 export const about =
   'Installed: the packages with all that npm brings along on this platform (for unroll, the six libraries that run a model, as packed). Fetched: what a page loads to run on the CPU.';
+/** Other work on the machine changes nothing. */
+export const timed = false;
 export const threads = [1];
 
 const wasm = '@tensorflow/tfjs-backend-wasm';

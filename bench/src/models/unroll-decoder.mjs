@@ -29,17 +29,37 @@ function llamaBlock(model, params, x, call, pass) {
   return add(y, linear(params.mlp.proj, gatedMatmul(h, params.mlp.fc.weight)));
 }
 
+/** Bytes of a matrix that are read and rounded at once, as @unroll/recurrent does when it loads a checkpoint. */
+const PIECE = 1 << 23;
+
+/** A matrix in a weight format, never whole in another. */
+async function loadRounded(device, file, name, shape, dtype) {
+  const tensor = device.zeros(shape, { dtype, memory: 'weights' });
+  const [N, K] = shape;
+  const step = Math.max(8, Math.floor(PIECE / (32 * K)) * 8);
+  const buffer = new Uint8Array(Math.min(step, N) * K * 4);
+  for (let row = 0; row < N; row += step) {
+    const piece = await file.readSlice(name, row * K * 4, Math.min(N, row + step) * K * 4, buffer);
+    device.writeRows(tensor, piece, 'f32', row);
+  }
+  return tensor;
+}
+
 /** Loads tensor by tensor; matrices in the format asked for. */
 async function loadParams(device, model, kind) {
   const file = await openSafetensors(fileSource(await weightFile(model)));
   const tensors = new Map();
   const { H, Hk, D } = decoders[model];
   for (const [name, { shape }] of file.entries) {
-    const options = { memory: 'weights', ...(kind !== 'f32' && shape.length === 2 ? { as: kind } : {}) };
+    const rounded = kind !== 'f32' && shape.length === 2;
+    if (rounded && !name.endsWith('Wqkv.weight')) {
+      tensors.set(name, await loadRounded(device, file, name, shape, kind));
+      continue;
+    }
     const bytes = await file.read(name);
     if (name.endsWith('Wqkv.weight'))
       neighbouringPairs(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), (H + Hk) * D, D, shape[1]);
-    tensors.set(name, device.fromBytes(bytes, 'f32', shape, options));
+    tensors.set(name, device.fromBytes(bytes, 'f32', shape, { memory: 'weights', ...(rounded ? { as: kind } : {}) }));
   }
   await file.close?.();
   return paramsFromNames(tensors);

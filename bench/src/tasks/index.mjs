@@ -5,6 +5,7 @@ export const loadTask = {
   decoder: () => import('./decoder.mjs'),
   memory: () => import('./memory.mjs'),
   profile: () => import('./profile.mjs'),
+  quality: () => import('./quality.mjs'),
   start: () => import('./start.mjs'),
   size: () => import('./size.mjs'),
   train: () => import('./train.mjs'),
