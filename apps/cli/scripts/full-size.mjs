@@ -78,7 +78,9 @@ const dtype = /** @type {'q8' | 'q4' | 'f32'} */ (stored ?? 'f32');
 const family = familyOf(checkpoint.names);
 const median = (/** @type {number[]} */ list) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
 
-const rows = [['depth', 'prompt', 'a token', 'bound', 'share', 'G weights/s', 'GB/s read', 'peak', 'resident', 'keys and values']];
+const rows = [
+  ['depth', 'prompt', 'a token', 'fastest', 'bound', 'share', 'G weights/s', 'GB/s read', 'peak', 'resident', 'keys and values'],
+];
 for (const depth of depths) {
   const columns = model.config.width - (model.config.width % 32) || 32;
   const before = await measureRates(device, dtype, { columns });
@@ -109,6 +111,7 @@ for (const depth of depths) {
     String(depth),
     seconds(first),
     seconds(token),
+    seconds(Math.min(...gaps)),
     seconds(secondsPerToken * 1000),
     `${((100 * secondsPerToken * 1000) / token).toFixed(0)} %`,
     (rates.weightsPerSecond / 1e9).toFixed(1),
@@ -120,7 +123,7 @@ for (const depth of depths) {
 }
 for (const line of aligned(rows)) console.log(line);
 console.log(
-  `prompt: ${promptLength} tokens and the first new one; a token: the median of ${tokens}; bound: the slower of its weights and its bytes by the rates beside it`,
+  `prompt: ${promptLength} tokens and the first new one; a token: the median of ${tokens}, whose share of the bound is given; bound: the slower of its weights and its bytes by the rates beside it`,
 );
 model.dispose();
 device.dispose();

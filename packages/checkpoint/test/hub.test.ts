@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -124,6 +124,39 @@ async function whole(files: FileSet): Promise<Uint8Array> {
   await source.close?.();
   return bytes;
 }
+
+describe('a cache without a connection', () => {
+  const nowhere = { url: 'http://127.0.0.1:9' };
+  const snapshot = () => join(folder(), 'snapshots', COMMIT);
+  const put = async (files: Record<string, string>) => {
+    await mkdir(snapshot(), { recursive: true });
+    await mkdir(join(folder(), 'refs'), { recursive: true });
+    // Tools of the hub write this before they download.
+    await writeFile(join(folder(), 'refs', 'main'), COMMIT);
+    for (const [file, text] of Object.entries(files)) await writeFile(join(snapshot(), file), text);
+  };
+  const index = JSON.stringify({ metadata: {}, weight_map: { a: 'one.safetensors', b: 'two.safetensors' } });
+
+  it('is not taken for whole where a file of the weights is missing, and the message names it', async () => {
+    await put({ 'config.json': '{}' });
+    expect(await caught(download(nowhere))).toMatchObject({ code: 'read-failed', file: 'model.safetensors' });
+    await put({ 'model.safetensors.index.json': index, 'one.safetensors': 'x' });
+    const error = await caught(download(nowhere));
+    expect(error).toMatchObject({ code: 'read-failed', file: 'two.safetensors' });
+    expect(error.message).toMatch(/The snapshot in the cache, "[^"]+", is not whole: "two.safetensors" is not there\.$/);
+    // What a download that was stopped leaves: a link to bytes that are not all there yet.
+    await symlink(join('..', '..', 'blobs', 'abc'), join(snapshot(), 'two.safetensors'));
+    expect(await caught(download(nowhere, { revision: COMMIT }))).toMatchObject({ file: 'two.safetensors' });
+  });
+
+  it('is taken where all of them are there, under whatever names', async () => {
+    await put({ 'config.json': '{}', 'model.safetensors.index.json': index, 'one.safetensors': 'x', 'two.safetensors': 'y' });
+    expect((await download(nowhere)).name).toBe(snapshot());
+    await rm(snapshot(), { recursive: true });
+    await put({ 'config.json': '{}', 'model-bf16.safetensors': 'x' });
+    expect((await download(nowhere)).name).toBe(snapshot());
+  });
+});
 
 describe('downloadFromHub', () => {
   it("fills the hub's own cache layout, and finds there what has been downloaded", async () => {

@@ -1,13 +1,13 @@
 /// <reference types="node" />
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { mkdir, open, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { asCheckpointError, CheckpointError, checkOptions, quote } from '../errors.js';
 import { checkFileName, type FileSet } from '../file-set.js';
 import { type HubOptions, hubFileUrl, hubPlace, hubRequest, hubStatusError } from '../hub.js';
 import { folderFiles } from './files.js';
+import { hubCacheFolder, missingOf, sizeOf, snapshotOf } from './hub-cache.js';
 import { fetchParts, type PartsSink } from './hub-parts.js';
 
 export interface DownloadProgress {
@@ -52,12 +52,6 @@ const OPTION_NAMES = [
   'onProgress',
 ];
 
-/** The folder that the hub's own tools use: HF_HUB_CACHE, else hub in HF_HOME, else huggingface/hub in XDG_CACHE_HOME or ~/.cache. */
-export function hubCacheFolder(env: Readonly<Record<string, string | undefined>>): string {
-  if (env.HF_HUB_CACHE) return env.HF_HUB_CACHE;
-  return join(env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface'), 'hub');
-}
-
 const usually = (file: string): boolean =>
   !file.includes('/') &&
   (/\.safetensors(\.index\.json)?$/.test(file) ||
@@ -76,7 +70,7 @@ interface RemoteFile {
  * gives them as a folder. What is there already is not fetched again. A download that was cut, even by a kill, goes on where it was; a
  * file takes its name when all of it has come and its hash is right.
  *
- * Without a connection, a snapshot that is in the cache is taken as it is.
+ * Without a connection, a snapshot that is in the cache is taken as it is, where its weights are whole.
  *
  * @throws CheckpointError `gated`, `missing-file`, `http-status`, `http-range`, `http-body`, `stalled`, `wrong-hash`, `disk-full`,
  * `read-failed`, `write-failed`, `aborted`
@@ -91,7 +85,13 @@ export async function downloadFromHub(options: DownloadOptions): Promise<FileSet
   } catch (error) {
     const kept = isOffline(error) ? await snapshotOf(folder, revision) : undefined;
     if (kept === undefined) throw error;
-    return folderFiles(kept);
+    const missing = options.wanted === undefined ? await missingOf(kept) : undefined;
+    if (missing === undefined) return folderFiles(kept);
+    throw new CheckpointError(
+      'read-failed',
+      `${(error as CheckpointError).message} The snapshot in the cache, ${quote(kept)}, is not whole: ${quote(missing)} is not there.`,
+      { file: missing, cause: error },
+    );
   }
   const names = listed.files.filter(options.wanted ?? usually);
   if (names.length === 0)
@@ -141,14 +141,6 @@ export async function downloadFromHub(options: DownloadOptions): Promise<FileSet
 }
 
 const isOffline = (error: unknown): boolean => CheckpointError.is(error) && error.code === 'read-failed';
-
-/** The snapshot in the cache that a revision stands for, where its weights and configuration are whole. */
-async function snapshotOf(folder: string, revision: string): Promise<string | undefined> {
-  const commit = /^[0-9a-f]{40}$/.test(revision) ? revision : await readFile(join(folder, 'refs', revision), 'utf8').catch(() => undefined);
-  if (commit === undefined) return undefined;
-  const snapshot = join(folder, 'snapshots', commit.trim());
-  return (await sizeOf(join(snapshot, 'config.json'))) === undefined ? undefined : snapshot;
-}
 
 async function listRepo(options: HubOptions): Promise<{ commit: string; files: string[] }> {
   const { repo, revision, endpoint } = hubPlace(options);
@@ -279,13 +271,6 @@ async function link(blob: string, name: string): Promise<void> {
     await rm(name, { force: true });
     await symlink(relative(dirname(name), blob), name);
   });
-}
-
-async function sizeOf(path: string): Promise<number | undefined> {
-  return stat(path).then(
-    (found) => (found.isFile() ? found.size : undefined),
-    () => undefined,
-  );
 }
 
 async function guardWrite<T>(path: string, action: () => Promise<T>): Promise<T> {
