@@ -49,6 +49,8 @@ export class CallTable {
 
   /** Forgets what is known of sequence b from a position on. */
   forget(b: number, position: number): void {
+    // Nothing moved, as in most calls: they would otherwise take time by the square of their number.
+    if (position >= this.positions) return;
     for (let i = b; i < this.#until.length; i += this.batch) this.#until[i] = Math.min(this.#until[i]!, position);
   }
 

@@ -36,6 +36,12 @@ interface Tables {
   readonly core: CallTable;
 }
 
+/** A layer call of one sequence, with its number in the table. */
+interface NumberedCall extends LayerCall {
+  readonly loop: number;
+  readonly number: number;
+}
+
 /** Positions of a pass in one of its sequences. */
 interface Span {
   readonly sequence: number;
@@ -125,10 +131,9 @@ export class Decoding {
     const shape = this.#shape(positions, spans);
     const { prelude, coda } = this.cache.layers;
     const first = part === 'prelude' ? 0 : prelude;
-    const calls = Array.from({ length: part === 'prelude' ? prelude : coda }, (_, layer) =>
-      spans.map(() => ({ call: { part, loop: 0, layer }, number: first + layer })),
-    );
-    const attended = this.#claim(shape, spans, tables.fixed, calls, (call, places) => shape.own('fixed', first + call, places));
+    const callOf = (layer: number): NumberedCall => ({ part, loop: 0, layer, number: first + layer });
+    const count = part === 'prelude' ? prelude : coda;
+    const attended = this.#claim(shape, spans, tables.fixed, count, callOf, (call, places) => shape.own('fixed', first + call, places));
     const { inputs: into, program } = this.#recording(shape, `${name}${attended}`, inputs, attended === 'attends', f);
     tables.fixed.flush();
     if (!shape.direct) this.#gather(tables.fixed, shape.fixedRows, spans, () => 0);
@@ -156,11 +161,12 @@ export class Decoding {
     const { core: layers } = this.cache.layers;
     const tables = this.#prepare(owner, spans, (Math.max(...from) + times) * layers);
     const shape = this.#shape(positions, spans);
-    const calls = Array.from({ length: times * layers }, (_, i) => {
-      const [turn, layer] = [Math.floor(i / layers), i % layers];
-      return from.map((first) => ({ call: { part: 'core' as const, loop: first + turn, layer }, number: (first + turn) * layers + layer }));
-    });
-    const attended = this.#claim(shape, spans, tables.core, calls, (call, places) => shape.own('loops', call, places));
+    const callOf = (i: number, b: number): NumberedCall => {
+      const layer = i % layers;
+      const loop = from[b]! + (i - layer) / layers;
+      return { part: 'core', loop, layer, number: loop * layers + layer };
+    };
+    const attended = this.#claim(shape, spans, tables.core, times * layers, callOf, (call, places) => shape.own('loops', call, places));
     const { inputs, program } = this.#recording(shape, `core${attended}`, [e, state], attended === 'attends', (pass, e, state) => {
       assign(state!, f(pass, e!, state!));
       return state!;
@@ -262,25 +268,27 @@ export class Decoding {
   }
 
   /**
-   * Takes the pool's rows for layer calls of the pass's tokens, one call after the other, each with its number in the table for each
-   * sequence, and notes them there. Says whether `decodeAttention` may serve: one token each, that reads the row that it writes.
+   * Takes the pool's rows for `count` layer calls of the pass's tokens, one call after the other, and notes them in the table. Says
+   * whether `decodeAttention` may serve: one token each, that reads the row that it writes.
    */
   #claim(
     shape: Shape,
     spans: readonly Span[],
     table: CallTable,
-    calls: readonly (readonly { readonly call: LayerCall & { readonly loop: number }; readonly number: number }[])[],
+    count: number,
+    callOf: (c: number, b: number) => NumberedCall,
     own: (call: number, places: Int32Array) => void,
   ): 'attends' | 'stores' {
     const { policy, layers, keys } = this.cache;
     let attends = shape.T === 1 && this.#owner!.attends;
     for (const { sequence } of spans) this.#forget(sequence, keys[sequence]!.takeTouched());
     const writes = new Int32Array(shape.B * shape.T);
-    calls.forEach((bySequence, c) => {
+    for (let c = 0; c < count; c++) {
       writes.fill(-1);
-      spans.forEach(({ sequence, positions, places }, b) => {
-        const { call, number } = bySequence[b]!;
-        if (positions.length === 0) return;
+      for (let b = 0; b < spans.length; b++) {
+        const { sequence, positions, places } = spans[b]!;
+        if (positions.length === 0) continue;
+        const call = callOf(c, b);
         const slot = slotOf(policy, layers, call);
         const decodeSlot = slotOf(policy, layers, call, true);
         const inCore = call.part === 'core';
@@ -289,17 +297,17 @@ export class Decoding {
         // Other calls may have read the rows that they had.
         this.#forget(sequence, keyTable.takeMoved());
         const rereads = inCore && policy.lookup === 'always-last';
-        const same = table.set({ call: number, sequence, positions, rows, rereads }, (out, from) =>
+        const same = table.set({ call: call.number, sequence, positions, rows, rereads }, (out, from) =>
           keyTable.read(slot, policy.lookup, inCore, out, from),
         );
         attends &&= same;
         places.forEach((t, i) => {
           writes[b * shape.T + t] = rows[i]!;
         });
-      });
+      }
       this.cache.plan();
       own(c, writes);
-    });
+    }
     for (const { sequence } of spans) keys[sequence]!.takeTouched();
     return attends ? 'attends' : 'stores';
   }

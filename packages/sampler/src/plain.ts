@@ -68,6 +68,8 @@ export async function prefill(engine: Engine, run: Run, lanes: readonly Lane[]):
       const own = positions.filter((position) => position >= 0);
       lane.promptRecurrences.push(...(thought.positionDepths?.[i] ?? own.map(() => thought!.depths[i]!)));
     }
+    // The device works on a chunk while the next is enqueued; the last one goes up with the choice of the token behind it.
+    if (end < T) engine.model.device.flush();
   }
   return thought!;
 }

@@ -282,6 +282,9 @@ export abstract class Device {
     this.#peak = this.#total();
   }
 
+  /** Begins what is enqueued, where the device works in batches. Reads do so by themselves; this lets it begin before. */
+  flush(): void {}
+
   /** Gives all memory back to the system; every tensor of the device is gone with it. */
   dispose(): void {
     if (this.#disposed) return;

@@ -1,6 +1,7 @@
 import { exp, gelu, log, reciprocal, rsqrt, sigmoid, silu, sqrt, type Tensor, tanh } from '@unroll/tensor';
 import type { WebGPUDevice } from '@unroll/tensor/webgpu';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { measureBuiltins } from '../scripts/builtins.mjs';
 import { vulkanDevice } from './support/dawn.js';
 import { ulpError } from './ulp.js';
 
@@ -48,6 +49,29 @@ describe('error on the adapter in ulp', () => {
 
   it('is of a kind that a wrong formula would exceed', async () => {
     expect((await worst(exp, (x) => Math.exp(x) * (1 + 2 ** -20), even(-5, 5))).ulp).toBeGreaterThan(2.5);
+  });
+});
+
+describe('functions of the shading language', () => {
+  // What `node packages/tensor/scripts/builtins.mjs` prints of each adapter is in docs/webgpu.md. These bounds are what kernels rest on:
+  // inverseSqrt and division are used as they are, and exp, sin and others are not, since the language promises no more than this.
+  it('are as accurate as the kernels take them to be', async () => {
+    const measured = await measureBuiltins(device.gpuDevice);
+    const bounds: Record<string, number> = {
+      inverseSqrt: 2.5,
+      sqrt: 2.5,
+      '3 / x': 2.5,
+      exp: 3e-5,
+      sin: 2 ** -11,
+      cos: 2 ** -11,
+      log: 2 ** -20,
+    };
+    for (const { name, range, error } of measured) {
+      if (name !== 'tanh') expect(error, `${name} from ${range[0]} to ${range[1]}`).toBeLessThanOrEqual(bounds[name]!);
+      // Exact to the last bit, it was not computed on the device in f32.
+      expect(error, name).toBeGreaterThan(0);
+    }
+    expect(new Set(measured.map(({ name }) => name))).toEqual(new Set([...Object.keys(bounds), 'tanh']));
   });
 });
 

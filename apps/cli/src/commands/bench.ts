@@ -3,6 +3,7 @@ import { generate } from '@unroll/sampler';
 import { affine, type KernelTime, tidy } from '@unroll/tensor';
 import type { WebGPUDevice } from '@unroll/tensor/webgpu';
 import { type Flags, readDepth, readText, readWhole } from '../args.js';
+import { measureBareCalls } from '../bench/bare-calls.js';
 import { measureCpu } from '../bench/cpu.js';
 import type { Command } from '../command.js';
 import { EXIT, UsageError } from '../errors.js';
@@ -15,6 +16,7 @@ const DEFAULT_TOKENS = 16;
 const PROMPT = 8;
 const REPLAYS = 32;
 const ROUNDS = 5;
+const HOST_ROUNDS = 20;
 
 export const command: Command = {
   name: 'bench',
@@ -27,7 +29,8 @@ export const command: Command = {
   },
   notes: [
     'generate: what the program does for a token. hostMicrosecondsPerDispatch is the time in which a token is encoded, by dispatch, the',
-    'shortest of five. recordedStep: one core step as decoding replays it. kernels: time on the GPU, where',
+    'shortest of twenty. recordedStep: one core step as decoding replays it, alone and with what notes its keys. bareCallsMicroseconds: the calls of',
+    'WebGPU that a dispatch consists of, with nothing around them, the least that it can take. kernels: time on the GPU, where',
     'the adapter has timestamps. A software adapter computes on the CPU: its times say nothing about a GPU.',
     'With --device cpu: time of a token, in a new cache and in one that was used before, the share of it inside kernels, and the time of',
     'each kernel; medians of eleven rounds.',
@@ -86,18 +89,22 @@ async function measureGenerate(model: RecurrentModel, device: WebGPUDevice, dept
   };
 }
 
-/** Microseconds of host time by dispatch of what `encode` enqueues, the shortest of some rounds. */
-async function hostTime(device: WebGPUDevice, encode: () => void): Promise<number> {
-  let best = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < ROUNDS; i++) {
+/** Microseconds of host time by dispatch of what `encode` enqueues, and of the replays in it; the shortest of some rounds. */
+async function hostTime(device: WebGPUDevice, encode: () => void): Promise<{ all: number; replay: number }> {
+  const best = { all: Number.POSITIVE_INFINITY, replay: Number.POSITIVE_INFINITY };
+  for (let i = 0; i < HOST_ROUNDS; i++) {
     await device.idle();
-    const before = device.stats().dispatches;
+    const before = device.stats();
     const started = performance.now();
     encode();
-    best = Math.min(best, ((performance.now() - started) * 1000) / (device.stats().dispatches - before));
+    const took = performance.now() - started;
+    const after = device.stats();
+    best.all = Math.min(best.all, (took * 1000) / (after.dispatches - before.dispatches));
+    const [milliseconds, dispatches] = (['milliseconds', 'dispatches'] as const).map((key) => after.replayed[key] - before.replayed[key]);
+    best.replay = Math.min(best.replay, (milliseconds! * 1000) / dispatches!);
   }
   await device.idle();
-  return best;
+  return { all: round(best.all), replay: round(best.replay) };
 }
 
 /** Lends what the step of a new token works with, behind a short prompt: what decoding runs for every token. */
@@ -132,11 +139,12 @@ async function measureRecordedStep(model: RecurrentModel, device: WebGPUDevice) 
     };
     dispatchesOf(REPLAYS);
     const dispatches = dispatchesOf(2) - dispatchesOf(1);
-    const micros = await hostTime(device, () => recur(REPLAYS));
+    const { all, replay } = await hostTime(device, () => recur(REPLAYS));
     return {
       dispatches,
       dispatchesPerBlock: round(dispatches / model.config.coreLayers),
-      hostMicrosecondsPerDispatch: round(micros),
+      hostMicrosecondsPerDispatch: replay,
+      passMicrosecondsPerDispatch: all,
     };
   });
 }
@@ -180,7 +188,11 @@ async function measure({ name, model, device, family }: LoadedModel, depth: numb
   });
   const copy = await measureCopy(gpu);
   const { core, adapter, prelude, coda, head, embedding } = partSizes(model.config, family);
-  const readBytes = 4 * (prelude + depth * (core + adapter) + coda + (model.config.tiedHead ? embedding : head));
+  // Matrices are all in one format; what norms and biases take beside them does not count.
+  const { weight } = model.params.transformer.wte;
+  const readBytes = Math.round(
+    (weight.storage.bytes / weight.size) * (prelude + depth * (core + adapter) + coda + (model.config.tiedHead ? embedding : head)),
+  );
   return {
     device: gpu.description,
     software: gpu.software,
@@ -188,8 +200,9 @@ async function measure({ name, model, device, family }: LoadedModel, depth: numb
     model: name,
     depth,
     blocksPerToken: blocksAt(model, depth),
-    generate: { ...generated, hostMicrosecondsPerDispatch: round(host) },
+    generate: { ...generated, hostMicrosecondsPerDispatch: host.all },
     recordedStep: await measureRecordedStep(model, gpu),
+    bareCallsMicroseconds: await measureBareCalls(gpu),
     copyGigabytesPerSecond: round(copy),
     weightBytesPerToken: readBytes,
     shareOfCopyBandwidth: round(readBytes / generated.millisecondsPerToken / 1e6 / copy),

@@ -23,6 +23,8 @@ export interface OpenedDevice {
 }
 
 const PACKAGE = 'webgpu';
+// Of the versions up to it, 0.2.12, 0.3.0, 0.5.0, 0.6.0 and 0.6.1 do not load on Debian 12 (their C++ library is newer than its), so exactly
+// this one is asked for, tested and typed in messages; manifests name it alike.
 const VERSION = '0.6.2';
 
 /** The optional package: beside the program, or else in the folder that the user works in. */

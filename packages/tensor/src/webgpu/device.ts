@@ -35,6 +35,8 @@ import { uploadChunks, uploadHalves } from './upload.js';
 export interface WebGPUStats {
   readonly submits: number;
   readonly dispatches: number;
+  /** Dispatches of recorded programs, and what their replay took on the host. */
+  readonly replayed: { readonly dispatches: number; readonly milliseconds: number };
   readonly reads: number;
   readonly bytesRead: number;
   readonly bytesWritten: number;
@@ -142,6 +144,7 @@ export class WebGPUDevice extends Device {
     return {
       submits: this.#encoder.submits,
       dispatches: this.#encoder.dispatches,
+      replayed: { ...this.#encoder.replayed },
       reads: this.#readback.reads,
       bytesRead: this.#bytesRead,
       bytesWritten: this.#bytesWritten,
@@ -151,8 +154,7 @@ export class WebGPUDevice extends Device {
     };
   }
 
-  /** Submits what is encoded. Reads do so by themselves; this lets the GPU begin before. */
-  flush(): void {
+  override flush(): void {
     this.#alive();
     this.#encoder.flush();
   }
@@ -251,7 +253,7 @@ export class WebGPUDevice extends Device {
       return;
     }
     const group = this.#encoder.group(pipeline, bindings, this.#encoder.uniforms, what);
-    const command: Command = { pipeline, bindings, group, x, y, z };
+    const command: Command = { pipeline, bindings, group, offset: [0], x, y, z };
     this.#encoder.dispatch(command, dispatch.params, site);
   }
 
@@ -340,7 +342,7 @@ export class WebGPUDevice extends Device {
       ];
       const [x, y, z] = dispatch.groups;
       const group = this.#encoder.group(pipeline, bindings, this.#encoder.uniforms, () => `fromBytes ${dtype}`);
-      this.#encoder.dispatch({ pipeline, bindings, group, x, y, z }, dispatch.params, 0);
+      this.#encoder.dispatch({ pipeline, bindings, group, offset: [0], x, y, z }, dispatch.params, 0);
     });
   }
 

@@ -72,7 +72,7 @@ export interface GpuQuerySet {
 export interface GpuComputePass {
   setPipeline(pipeline: GpuPipeline): void;
   setBindGroup(index: number, group: GpuBindGroup, offsets: number[]): void;
-  dispatchWorkgroups(x: number, y: number, z: number): void;
+  dispatchWorkgroups(x: number, y?: number, z?: number): void;
   end(): void;
 }
 

@@ -29,12 +29,12 @@ export class GpuProgram<R = unknown> implements Program<R> {
   readonly #owned: ReadonlySet<PooledBuffer>;
   readonly #recorded: readonly (DispatchStep | ClearStep)[];
   readonly #steps: readonly (Command | ClearStep)[];
+  readonly #runs: readonly Run[];
   readonly #uniforms: GpuBuffer;
-  readonly #offsets: readonly number[][];
   readonly #used: readonly PooledBuffer[];
   readonly #written: readonly PooledBuffer[];
-  /** For rows that are read where they lie: by buffers and row, the steps with their bindings there. */
-  readonly #atRows = new Map<string, ReadonlyMap<number, Command>>();
+  /** For rows that are read where they lie: by buffers and rows, the steps with their bindings there. */
+  readonly #atRows = new Map<string, readonly Run[]>();
   readonly #moves: readonly Pick<Tensor, 'dtype' | 'shape'>[];
   #disposed = false;
 
@@ -58,7 +58,6 @@ export class GpuProgram<R = unknown> implements Program<R> {
       size: words.u32.byteLength,
       usage: usage.uniform | usage.copyDst,
     });
-    this.#offsets = steps.map((_, i) => [i * slotBytes]);
     const used = new Set<PooledBuffer>();
     const written = new Set<PooledBuffer>();
     this.#steps = steps.map((step, i) => {
@@ -76,8 +75,9 @@ export class GpuProgram<R = unknown> implements Program<R> {
         if (pipeline.kernel.writes[j]) written.add(of);
       });
       const group = host.encoder.group(pipeline, bindings, this.#uniforms, what);
-      return { pipeline, bindings, group, x: groups[0], y: groups[1], z: groups[2] };
+      return { pipeline, bindings, group, offset: [i * slotBytes], x: groups[0], y: groups[1], z: groups[2] };
     });
+    this.#runs = runsOf(this.#steps);
     host.gpu.queue.writeBuffer(this.#uniforms, 0, words.u32);
     this.#used = [...used];
     this.#written = [...written];
@@ -86,22 +86,28 @@ export class GpuProgram<R = unknown> implements Program<R> {
 
   replay(times = 1, values: readonly ReplayValues[] = []): void {
     const { encoder } = this.#host;
+    const started = performance.now();
     this.#check(times, values);
     const copied = values.filter((one) => !this.#readsInPlace(one));
     const placed = values.filter((one) => !copied.includes(one));
+    // The batch that knows of the buffers.
+    let marked = -1;
     for (let i = 0; i < times; i++) {
       if (encoder.pendingDispatches + this.dispatches > maxBatch) encoder.flush();
       for (const { into, rows, first = 0 } of copied)
         encoder.copyBetween(bufferOf(rows), (first + i) * into.size * 4, bufferOf(into), into.size * 4);
-      encoder.mark(this.#used, this.#written);
-      const moved = placed.map((one) => this.#atRow(one, (one.first ?? 0) + i));
-      for (let s = 0; s < this.#steps.length; s++) {
-        let step = this.#steps[s]!;
-        for (const commands of moved) step = commands.get(s) ?? step;
-        if ('clear' in step) encoder.clear(step.clear, step.bytes);
-        else encoder.run(step, this.#offsets[s]!);
+      if (marked !== encoder.batch) {
+        encoder.mark(this.#used, this.#written);
+        for (const { rows } of placed) encoder.mark([bufferOf(rows)], []);
+        marked = encoder.batch;
+      }
+      for (const run of placed.length === 0 ? this.#runs : this.#runsAt(placed, i)) {
+        if ('clear' in run) encoder.clear(run.clear, run.bytes);
+        else encoder.runAll(run);
       }
     }
+    encoder.replayed.dispatches += times * this.dispatches;
+    encoder.replayed.milliseconds += performance.now() - started;
   }
 
   /** Whether steps may read rows where they lie: a copy would end the pass at every repetition. */
@@ -111,23 +117,27 @@ export class GpuProgram<R = unknown> implements Program<R> {
     return aligned && !written && rows.size > into.size;
   }
 
-  #atRow({ into, rows }: ReplayValues, row: number): ReadonlyMap<number, Command> {
-    const [from, to] = [bufferOf(rows), bufferOf(into)];
-    this.#host.encoder.mark([from], []);
-    const key = `${to.id} ${from.id} ${row}`;
+  /** The steps with `placed` bound where their rows of repetition i lie. */
+  #runsAt(placed: readonly ReplayValues[], i: number): readonly Run[] {
+    let key = '';
+    for (const { into, rows, first = 0 } of placed) key += `${bufferOf(into).id} ${bufferOf(rows).id} ${first + i} `;
     const known = this.#atRows.get(key);
     if (known !== undefined) return known;
-    const commands = new Map<number, Command>();
-    this.#recorded.forEach((step, s) => {
-      if ('clear' in step || step.bindings.every(({ of }) => of !== to)) return;
-      const bindings = step.bindings.map((binding) =>
-        binding.of === to ? { of: from, offset: row * into.size * 4, size: into.size * 4 } : binding,
-      );
-      const group = this.#host.encoder.group(step.pipeline, bindings, this.#uniforms, step.what);
-      commands.set(s, { ...(this.#steps[s] as Command), bindings, group });
+    const at = new Map(
+      placed.map(({ into, rows, first = 0 }) => {
+        const size = into.size * 4;
+        return [bufferOf(into), { of: bufferOf(rows), offset: (first + i) * size, size }];
+      }),
+    );
+    const steps = this.#steps.map((step, s) => {
+      if ('clear' in step || step.bindings.every(({ of }) => !at.has(of))) return step;
+      const bindings = step.bindings.map((binding) => at.get(binding.of) ?? binding);
+      const { what } = this.#recorded[s] as DispatchStep;
+      return { ...step, bindings, group: this.#host.encoder.group(step.pipeline, bindings, this.#uniforms, what) };
     });
-    this.#atRows.set(key, commands);
-    return commands;
+    const runs = runsOf(steps);
+    this.#atRows.set(key, runs);
+    return runs;
   }
 
   /** Bindings and their parameters are fixed. */
@@ -161,6 +171,20 @@ export class GpuProgram<R = unknown> implements Program<R> {
       if (this.#host.failures.any && !this.#owned.has(of)) this.#host.failures.check(of.written);
     }
   }
+}
+
+/** Dispatches that follow each other in one pass, or what ends it. */
+type Run = readonly Command[] | ClearStep;
+
+function runsOf(steps: readonly (Command | ClearStep)[]): Run[] {
+  const runs: (Command[] | ClearStep)[] = [];
+  for (const step of steps) {
+    const last = runs[runs.length - 1];
+    if ('clear' in step) runs.push(step);
+    else if (Array.isArray(last)) last.push(step);
+    else runs.push([step]);
+  }
+  return runs;
 }
 
 function bufferOf(tensor: Tensor): PooledBuffer {
