@@ -23,6 +23,24 @@ function packRuns(p: usize, step: usize, rows: i32, width: i32, dst: usize, k0: 
   const full = (k1 - k0) & ~3;
   const from = p + ((<usize>k0) << 2);
   const panel = (<usize>width) << 4;
+  if (width == 4 && rows >= 4) {
+    // Four rows at once: what is written fills a cache line at a time.
+    let r0 = from, r1 = from + step, r2 = r1 + step, r3 = r2 + step, to = dst;
+    for (const end = from + ((<usize>full) << 2); r0 < end; r0 += 16, r1 += 16, r2 += 16, r3 += 16, to += 64) {
+      v128.store(to, v128.load(r0));
+      v128.store(to, v128.load(r1), 16);
+      v128.store(to, v128.load(r2), 32);
+      v128.store(to, v128.load(r3), 48);
+    }
+    const rest = k1 - k0 - full;
+    if (rest) {
+      v128.store(to, loadTail(r0, rest));
+      v128.store(to, loadTail(r1, rest), 16);
+      v128.store(to, loadTail(r2, rest), 32);
+      v128.store(to, loadTail(r3, rest), 48);
+    }
+    return;
+  }
   for (let i = 0; i < width; i++) {
     const row = from + <usize>i * step;
     let to = dst + ((<usize>i) << 4);
@@ -76,24 +94,17 @@ export function packRows(a: usize, dst: usize, M: i32, K: i32, turned: i32, g0: 
   }
 }
 
-/** Four panels of B: the columns n to n + 16 over k0 to k1. B is (K, N), or (N, K) when `turned`. */
+/** Four panels of B (K, N): the columns n to n + 16 over k0 to k1. */
 @inline
-function packColumns(b: usize, dst: usize, K: i32, N: i32, n: i32, turned: i32, k0: i32, k1: i32): void {
+function packColumns(b: usize, dst: usize, K: i32, N: i32, n: i32, k0: i32, k1: i32): void {
   const panelBytes = (<usize>((k1 - k0 + 3) >> 2)) << 6;
-  if (turned) {
-    const rowB = (<usize>K) << 2;
+  const rowB = (<usize>N) << 2;
+  for (let k = k0; k < k1; k += 4) {
+    const from = b + <usize>k * rowB + ((<usize>n) << 2);
+    const to = dst + ((<usize>(k - k0)) << 4);
     for (let i = 0; i < groupColumns && n + i < N; i += 4) {
-      packRuns(b + <usize>(n + i) * rowB, rowB, N - n - i, 4, dst + <usize>(i >> 2) * panelBytes, k0, k1);
-    }
-  } else {
-    const rowB = (<usize>N) << 2;
-    for (let k = k0; k < k1; k += 4) {
-      const from = b + <usize>k * rowB + ((<usize>n) << 2);
-      const to = dst + ((<usize>(k - k0)) << 4);
-      for (let i = 0; i < groupColumns && n + i < N; i += 4) {
-        const d = to + <usize>(i >> 2) * panelBytes;
-        turn4(from + ((<usize>i) << 2), rowB, N - n - i, k1 - k, d, d + 32);
-      }
+      const d = to + <usize>(i >> 2) * panelBytes;
+      turn4(from + ((<usize>i) << 2), rowB, N - n - i, k1 - k, d, d + 32);
     }
   }
 }
@@ -202,7 +213,7 @@ export function gemm(a: usize, b: usize, c: usize, M: i32, K: i32, N: i32, turne
   const panels = own(scratch, scratchBytes);
   const steps = (K + 3) >> 2;
   const pairBytes = (<usize>steps) << 5;
-  const rowC = (<usize>N) << 2;
+  const rowC = (<usize>N) << 2, rowB = (<usize>K) << 2;
   const pairs = (M + 1) >> 1;
   const edge = panels + 65536;
   const sums = edge + 32;
@@ -213,11 +224,14 @@ export function gemm(a: usize, b: usize, c: usize, M: i32, K: i32, N: i32, turne
       const s1 = min(s0 + passSteps, steps);
       const stay = i32(s1 < steps);
       const panelBytes = (<usize>(s1 - s0)) << 6;
-      packColumns(b, panels, K, N, n, turned, s0 << 2, min(s1 << 2, K));
+      const k0 = s0 << 2, k1 = min(s1 << 2, K);
+      if (!turned) packColumns(b, panels, K, N, n, k0, k1);
       for (let p0 = 0; p0 < pairs; p0 += blockPairs) {
         const p1 = min(p0 + blockPairs, pairs);
         for (let j = 0; j < quads; j++) {
           const pb = panels + <usize>j * panelBytes;
+          // Right before it is used for the first time, so that it is read from the first-level cache.
+          if (turned && !p0) packRuns(b + <usize>(n + (j << 2)) * rowB, rowB, N - n - (j << 2), 4, pb, k0, k1);
           const columns = N - n - (j << 2);
           for (let p = p0; p < p1; p++) {
             const pa = a + <usize>p * pairBytes + ((<usize>s0) << 5);
