@@ -6,8 +6,7 @@ export const modelArgs = {
     type: 'string',
     valueHint: 'DIR',
     short: 'm',
-    description:
-      'checkpoint folder, name of an embedded model (default: reckoner), or ORGANISATION/NAME on the hub (HF_TOKEN, HF_ENDPOINT)',
+    description: 'checkpoint folder, embedded model (default: reckoner) or ORGANISATION/NAME on the hub (HF_TOKEN, HF_ENDPOINT)',
   },
   revision: { type: 'string', valueHint: 'NAME', description: 'with a model on the hub: branch, tag or commit (default: main)' },
   weights: { type: 'string', valueHint: 'FILE', description: 'weight file or shard index in the folder (default: model.safetensors)' },
@@ -55,7 +54,7 @@ export const batchStrategyArgs = {
     type: 'string',
     valueHint: 'RULE[:X]',
     description:
-      'let each token stop by itself, at most --depth deep: latent-diff, cosine, acceleration, entropy-diff, kl, minp-kl, argmax-stability, and for models with an exit gate q-exit',
+      'each token ends by itself: latent-diff, cosine, acceleration, entropy-diff, kl, minp-kl, argmax-stability, q-exit (needs an exit gate)',
   },
   'min-recurrences': {
     type: 'string',

@@ -71,7 +71,9 @@ describe('the program', () => {
     for (const argv of [
       ['--help'],
       ['help'],
-      ...['generate', 'chat', 'inspect', 'eval', 'compare', 'parity'].map((name) => [name, '--help']),
+      ...['generate', 'chat', 'inspect', 'eval', 'compare', 'parity', 'estimate', 'convert', 'make-checkpoint', 'bench', 'train'].map(
+        (name) => [name, '--help'],
+      ),
     ]) {
       const { code, out } = await unroll(argv);
       expect(code).toBe(0);

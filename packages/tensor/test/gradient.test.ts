@@ -15,6 +15,7 @@ it('is there for every operation, or a sentence says why not', () => {
   const without = opList.filter((op) => typeof op.vjp !== 'function');
   expect(without.map(({ name }) => name).sort()).toEqual(
     [
+      'addNormGatedMatmul',
       'addNormMatmul',
       'addRmsNorm',
       'argmax',

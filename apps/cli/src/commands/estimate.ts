@@ -38,7 +38,7 @@ export const command: Command = {
   args: {
     model: {
       ...modelArgs.model,
-      description: `${modelArgs.model.description}, or a config.json by itself`,
+      description: `${modelArgs.model.description}, or a config.json`,
     },
     revision: modelArgs.revision,
     weights: modelArgs.weights,

@@ -64,7 +64,8 @@ export const command: Command = {
     },
   },
   notes: [
-    `OUT/${STATE_FILE} is all that a run goes on from; OUT/${LOG_FILE} has one JSON object a step; OUT/model is a checkpoint that the other commands take; OUT/${REPORT_FILE} has the plots.`,
+    `OUT/${STATE_FILE} is all that a run goes on from; OUT/${LOG_FILE} has one JSON object a step; OUT/${REPORT_FILE} has the plots.`,
+    'OUT/model is a checkpoint that the other commands take.',
     'With "harder" in the config, the end of the run prints how problems of higher levels than any trained on are answered, by depth.',
     'A run that is killed and started again has, on the same machine, the same weights bit for bit as one that ran through.',
   ],
