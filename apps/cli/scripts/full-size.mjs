@@ -1,7 +1,9 @@
 // What a model of any size takes on the CPU of this machine, as tables: loading beside a raw read of the same bytes, then by depth the time to the
-// first token and of a token, beside the bound that `unroll estimate` prints, from rates that are measured around each row. From built packages.
+// first token and of a token, beside the bound that `unroll estimate` prints, from rates that are measured behind each token. From built packages.
 //
-//   node apps/cli/scripts/full-size.mjs --model DIR [--depths 4,8,16,32] [--tokens 8] [--prompt 14] [--keep-cache]
+//   node apps/cli/scripts/full-size.mjs --model DIR [--depths 4,8,16,32] [--tokens 8] [--prompt 14] [--ms 150] [--keep-cache]
+//
+// --ms 0 measures no rates, for a long run whose memory is of interest.
 import { openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
@@ -19,18 +21,19 @@ const { values } = parseArgs({
     depths: { type: 'string', default: '4,8,16,32' },
     tokens: { type: 'string', default: '8' },
     prompt: { type: 'string', default: '14' },
+    ms: { type: 'string', default: '150' },
     'keep-cache': { type: 'boolean', default: false },
   },
 });
 const { model: folder } = values;
 if (folder === undefined) throw new Error('name a checkpoint folder with --model');
 const depths = values.depths.split(',').map(Number);
-const [tokens, promptLength] = [Number(values.tokens), Number(values.prompt)];
+const [tokens, promptLength, ms] = [Number(values.tokens), Number(values.prompt), Number(values.ms)];
 if (![...depths, tokens, promptLength].every((n) => Number.isInteger(n) && n > 0))
   throw new Error('--depths, --tokens and --prompt take whole numbers from 1');
 
 const gigabytes = (/** @type {number} */ bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
-const seconds = (/** @type {number} */ ms) => `${(ms / 1000).toFixed(ms < 1e4 ? 3 : 1)} s`;
+const seconds = (/** @type {number} */ took) => (Number.isNaN(took) ? '-' : `${(took / 1000).toFixed(took < 1e4 ? 3 : 1)} s`);
 const resident = () => process.memoryUsage.rss();
 
 /** Empties the page cache, where the system lets us, so that bytes come from the disk. */
@@ -78,52 +81,47 @@ const dtype = /** @type {'q8' | 'q4' | 'f32'} */ (stored ?? 'f32');
 const family = familyOf(checkpoint.names);
 const median = (/** @type {number[]} */ list) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
 
-const rows = [
-  ['depth', 'prompt', 'a token', 'fastest', 'bound', 'share', 'G weights/s', 'GB/s read', 'peak', 'resident', 'keys and values'],
-];
+const rows = [['depth', 'first token', 'a token', 'bound', 'share', 'G weights/s', 'GB/s read', 'peak', 'resident', 'keys and values']];
 for (const depth of depths) {
   const columns = model.config.width - (model.config.width % 32) || 32;
-  const before = await measureRates(device, dtype, { columns });
   const prompt = Array.from({ length: promptLength }, (_, i) => (i * 7919) % model.vocabularySize);
-  const started = performance.now();
-  let last = started;
-  let first = 0;
+  const peak = () => process.resourceUsage().maxRSS * 1024;
+  let last = performance.now();
   const gaps = [];
+  const bounds = [];
+  const rates = [];
   let [kv, at] = [0, 0];
   for await (const _ of generate({ model, prompt, recurrences: depth, maxNewTokens: tokens + 1, stopTokens: [] })) {
-    const now = performance.now();
-    if (first === 0) {
-      first = now - started;
-      at = resident();
-    } else gaps.push(now - last);
-    last = now;
+    gaps.push(performance.now() - last);
+    if (at === 0) at = resident();
     kv = device.memory().bytes.kv;
+    // Behind each token, so that whatever else the machine does meets both alike.
+    if (ms > 0) {
+      const rate = await measureRates(device, dtype, { columns, ms });
+      rates.push(rate);
+      bounds.push((estimate(model.config, { dtype, family, recurrences: depth, rates: rate }).secondsPerToken ?? Number.NaN) * 1000);
+    }
+    last = performance.now();
   }
-  const end = resident();
-  const after = await measureRates(device, dtype, { columns });
-  const rates = {
-    weightsPerSecond: Math.max(before.weightsPerSecond, after.weightsPerSecond),
-    bytesPerSecond: Math.max(before.bytesPerSecond, after.bytesPerSecond),
-  };
-  const { secondsPerToken = Number.NaN } = estimate(model.config, { dtype, family, recurrences: depth, rates });
-  const token = median(gaps);
+  // The first has the prompt in it.
+  const first = gaps.shift() ?? Number.NaN;
+  bounds.shift();
   rows.push([
     String(depth),
     seconds(first),
-    seconds(token),
-    seconds(Math.min(...gaps)),
-    seconds(secondsPerToken * 1000),
-    `${((100 * secondsPerToken * 1000) / token).toFixed(0)} %`,
-    (rates.weightsPerSecond / 1e9).toFixed(1),
-    (rates.bytesPerSecond / 1e9).toFixed(1),
-    gigabytes(process.resourceUsage().maxRSS * 1024),
-    `${gigabytes(at)} to ${gigabytes(end)}`,
+    seconds(median(gaps)),
+    seconds(median(bounds)),
+    ms > 0 ? `${(100 * median(gaps.map((gap, i) => (bounds[i] ?? 0) / gap))).toFixed(0)} %` : '-',
+    ms > 0 ? (median(rates.map(({ weightsPerSecond }) => weightsPerSecond)) / 1e9).toFixed(1) : '-',
+    ms > 0 ? (median(rates.map(({ bytesPerSecond }) => bytesPerSecond)) / 1e9).toFixed(1) : '-',
+    gigabytes(peak()),
+    `${gigabytes(at)} to ${gigabytes(resident())}`,
     gigabytes(kv),
   ]);
 }
 for (const line of aligned(rows)) console.log(line);
 console.log(
-  `prompt: ${promptLength} tokens and the first new one; a token: the median of ${tokens}, whose share of the bound is given; bound: the slower of its weights and its bytes by the rates beside it`,
+  `first token: behind a prompt of ${promptLength}; bound: the slower of a token's weights and its bytes, by the rates measured behind it; medians over ${tokens} tokens; peak: ${ms > 0 ? 'with the matrices that rates are measured with' : 'of the process'}`,
 );
 model.dispose();
 device.dispose();
