@@ -54,6 +54,8 @@ export interface SavedKVCache {
 
 /** Allocated rows stay within so many times those in use, and so many more for each slot. */
 const [mostSpare, mostPage] = [1.25, 16];
+/** Bytes of rows that move to another pool at once. */
+const moveBytes = 1 << 23;
 /** Tokens for each slot that a growing pool takes ahead. Less than `mostPage`, so that a few tokens may be forgotten again. */
 const pageTokens = 12;
 
@@ -462,14 +464,16 @@ export class KVCache {
   #resize(capacity: number, rows: Int32Array): void {
     const move = (old: Tensor | null): Tensor | null => {
       const other = capacity === 0 ? null : this.device.zeros([capacity, ...this.#rowShape], { memory: 'kv' });
-      if (old !== null && other !== null && rows.length > 0) {
-        tidy(this.device, () => {
-          const to = this.device.tensor(
-            rows.map((_, i) => i),
-            undefined,
-          );
-          scatterRows(other, to, gatherRows(old, this.device.tensor(rows)));
-        });
+      if (old !== null && other !== null) {
+        // In pieces: all rows at once would take the pool's memory a third time.
+        const step = Math.max(1, Math.floor(moveBytes / (4 * this.#rowShape[0] * this.#rowShape[1])));
+        for (let at = 0; at < rows.length; at += step) {
+          tidy(this.device, () => {
+            const from = rows.subarray(at, at + step);
+            const to = this.device.tensor(from.map((_, i) => at + i));
+            scatterRows(other, to, gatherRows(old, this.device.tensor(from)));
+          });
+        }
       }
       old?.dispose();
       return other;

@@ -62,6 +62,36 @@ describe('read rules for a query at loop 1 after tokens of depth 3, 1 and 2', ()
 });
 
 describe('KVCache', () => {
+  it('grows its pool with little memory beside the old and the new one', async () => {
+    const [H, D, T] = [32, 128, 600];
+    const cache = new KVCache({ device, layers: { prelude: 0, core: 1, coda: 0 }, kvHeads: H, headDim: D, contextLength: 2 * T });
+    const pass = async (first: number) => {
+      const one = cache.begin(Int32Array.from({ length: T }, (_, i) => first + i));
+      for (let loop = 0; loop < 6; loop++) {
+        const values = device.tensor(new Float32Array(T * H * D).fill(first + loop), [1, T, H, D]);
+        one.keys({ part: 'core', loop, layer: 0 }, values, values).keyRows.dispose();
+        values.dispose();
+      }
+      one.dispose();
+    };
+    await pass(0);
+    const before = device.memory().bytes.kv;
+    device.resetPeak();
+    await pass(T);
+    const { bytes, peak } = device.memory();
+    expect(bytes.kv).toBeGreaterThan(1.5 * before);
+    // One of keys and values stands twice for a moment, the old a fifth smaller; a piece of rows, and the values of the pass, are beside it.
+    expect(peak).toBeLessThan(1.45 * bytes.kv + 3e7);
+    const { keys, entries } = await cache.save();
+    expect(entries.length).toBe(4 * 6 * 2 * T);
+    for (let i = 0; i < entries.length; i += 4) {
+      const [, slot, position, row] = entries.subarray(i, i + 4);
+      const mark = (position! < T ? 0 : T) + slot!;
+      if (keys[row! * H * D + 5] !== mark) expect(keys[row! * H * D + 5], `position ${position}, slot ${slot}`).toBe(mark);
+    }
+    cache.dispose();
+  });
+
   it('counts slots, tokens and bytes; allocates within 1.25 of what is used and a page of 16 tokens for each slot', async () => {
     const cache = create();
     for (let position = 0; position < 40; position++) {
