@@ -112,6 +112,33 @@ function scoreTwo(query: usize, step: usize, list: usize, n: i32, base: usize, p
 /** result (D) += the values of the keys j0 to j1 of a list, weighted, in their order. */
 function mixOne(weights: usize, list: usize, j0: i32, j1: i32, base: usize, poolRow: usize, D: i32, result: usize): void {
   let d = 0;
+  // Eight sums at once: the next value then need not wait for the one before.
+  for (; d + 32 <= D; d += 32) {
+    const at = (<usize>d) << 2;
+    const p = result + at;
+    let a0 = v128.load(p), a1 = v128.load(p, 16), a2 = v128.load(p, 32), a3 = v128.load(p, 48);
+    let a4 = v128.load(p, 64), a5 = v128.load(p, 80), a6 = v128.load(p, 96), a7 = v128.load(p, 112);
+    for (let j = j0; j < j1; j++) {
+      const value = base + <usize>i32.load(list + ((<usize>j) << 2)) * poolRow + at;
+      const w = v128.load32_splat(weights + ((<usize>j) << 2));
+      a0 = madd(w, v128.load(value), a0);
+      a1 = madd(w, v128.load(value, 16), a1);
+      a2 = madd(w, v128.load(value, 32), a2);
+      a3 = madd(w, v128.load(value, 48), a3);
+      a4 = madd(w, v128.load(value, 64), a4);
+      a5 = madd(w, v128.load(value, 80), a5);
+      a6 = madd(w, v128.load(value, 96), a6);
+      a7 = madd(w, v128.load(value, 112), a7);
+    }
+    v128.store(p, a0);
+    v128.store(p, a1, 16);
+    v128.store(p, a2, 32);
+    v128.store(p, a3, 48);
+    v128.store(p, a4, 64);
+    v128.store(p, a5, 80);
+    v128.store(p, a6, 96);
+    v128.store(p, a7, 112);
+  }
   for (; d + 16 <= D; d += 16) {
     const at = (<usize>d) << 2;
     let a0 = v128.load(result + at), a1 = v128.load(result + at, 16), a2 = v128.load(result + at, 32), a3 = v128.load(result + at, 48);
@@ -195,10 +222,36 @@ function normalize(scores: usize, n: i32): void {
 }
 
 /**
+ * The heads h0 to h1 of one query, a row of heads. Keys lie in rows of all heads, which are read from end to end, eight keys at a time for all
+ * heads: head by head, each would fetch a few cache lines out of every row, from memory where weights have passed through the caches since.
+ */
+function attendAlone(
+  q: usize, k: usize, v: usize, out: usize, list: usize, scores: usize, scoreBytes: usize,
+  n: i32, h0: i32, h1: i32, group: i32, poolRow: usize, D: i32, scale: f32,
+): void {
+  const head = (<usize>D) << 2;
+  memory.fill(out + <usize>h0 * head, 0, <usize>(h1 - h0) * head);
+  if (!n) return;
+  for (let j = 0; j < n; j += 8) {
+    const at = (<usize>j) << 2;
+    const count = min(8, n - j);
+    for (let h = h0; h < h1; h++) {
+      scoreOne(q + <usize>h * head, list + at, count, k + <usize>(h / group) * head, poolRow, D, scale, scores + <usize>(h - h0) * scoreBytes + at);
+    }
+  }
+  for (let h = h0; h < h1; h++) normalize(scores + <usize>(h - h0) * scoreBytes, n);
+  for (let j = 0; j < n; j += 8) {
+    for (let h = h0; h < h1; h++) {
+      mixOne(scores + <usize>(h - h0) * scoreBytes, list, j, min(j + 8, n), v + <usize>(h / group) * head, poolRow, D, out + <usize>h * head);
+    }
+  }
+}
+
+/**
  * out (B, T, H, D) = softmax(scale q k^T) v over the rows of a key and value pool (R, Hk, D) that keyRows (B, S) names for each query:
  * query (b, t) sees the first visible[b, t] entries of keyRows[b]; an entry of -1 is no key. A query without keys gives 0.
  * The unit is one head of four queries that follow each other in a sequence, of the last the rest: unit (b ceil(T / 4) + t / 4) H + h.
- * scratch, for each thread: 20 S + 256 bytes (the keys, and four rows of scores); never a matrix of all scores.
+ * scratch, for each thread: 4 (S + 8) bytes for the keys, and as many for each of four rows of scores, with T = 1 of H; never a matrix of all scores.
  * The sums run over the visible keys in their order, so a query's result does not depend on T, B or S.
  * Returns the first query whose visible is outside 0..S or that sees a row outside -1..R-1, or -1.
  */
@@ -254,6 +307,12 @@ export function attention(
       }
       if (bad >= 0) return bad;
       known = at;
+    }
+    if (T == 1) {
+      const heads = min(H - h, u1 - u);
+      attendAlone(q + <usize>first * row, k, v, out + <usize>first * row, list, scores, scoreBytes, n0, h, h + heads, group, poolRow, D, scale);
+      u += heads - 1;
+      continue;
     }
     const kh = <usize>(h / group) * head;
     const query = q + <usize>first * row + <usize>h * head;

@@ -133,14 +133,16 @@ function q4Row(x: usize, w: usize, s: usize, out: usize, G: i32, count: i32): vo
   for (let g = 0; g < G; g++) {
     let s0 = i32x4.splat(0), s1 = i32x4.splat(0);
     if (ASC_FEATURE_RELAXED_SIMD) {
-      // Codes are below 16, where the relaxed product is exact on every processor.
+      // Codes are below 16, where the relaxed product is exact on every processor, and so is the sum of a lane's sixteen products in 16 bits.
       const low = i8x16.splat(15);
       for (let j: usize = 0; j < 32; j += 4) {
         const v = v128.load(w), a = v128.load_splat<i32>(x + BYTES + j);
-        s0 = i32x4.relaxed_dot_i8x16_i7x16_add_s(a, v128.and(v, low), s0);
-        s1 = i32x4.relaxed_dot_i8x16_i7x16_add_s(a, v128.and(i16x8.shr_u(v, 4), low), s1);
+        s0 = i16x8.add(s0, i16x8.relaxed_dot_i8x16_i7x16_s(a, v128.and(v, low)));
+        s1 = i16x8.add(s1, i16x8.relaxed_dot_i8x16_i7x16_s(a, v128.and(i16x8.shr_u(v, 4), low)));
         w += 16;
       }
+      s0 = i32x4.extadd_pairwise_i16x8_s(s0);
+      s1 = i32x4.extadd_pairwise_i16x8_s(s1);
     } else {
       const low = i16x8.splat(15);
       for (let j: usize = 0; j < 64; j += 8) {

@@ -38,7 +38,7 @@ const splits: Partial<Record<KernelName, Split>> = {
 /** Below this, waking the others takes longer than the work. */
 const worthSharing = 1 << 16;
 /** More pieces than threads, so that a thread which came late or was interrupted keeps nobody waiting for long. */
-const piecesPerThread = 4;
+const piecesPerThread = 16;
 
 /** Units for each piece of a kernel call, 0 when it is better not shared; and its work. */
 export function pieceOf(name: KernelName, args: readonly number[], threads: number): { piece: number; work: number } {

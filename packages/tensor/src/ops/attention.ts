@@ -15,7 +15,7 @@ export interface AttentionOptions {
 }
 
 /** Bytes of scratch memory that the kernel needs on each thread. */
-export const attentionScratch = (S: number) => 20 * S + 256;
+export const attentionScratch = (S: number, T: number, H: number) => 4 * (S + 8) * (1 + (T === 1 ? Math.max(4, H) : 4));
 
 export const attentionOp = defineOp<AttentionAttrs>({
   name: 'attention',
@@ -69,7 +69,7 @@ export const attentionOp = defineOp<AttentionAttrs>({
     const S = keyRows!.shape[1]!;
     const R = k!.shape[0]!;
     const rows = c.rows(k!);
-    const bytes = attentionScratch(S);
+    const bytes = attentionScratch(S, T, H);
     const scratch = c.scratch(bytes * c.threads);
     const args = [c.at(q!), c.at(k!), c.at(v!), c.at(keyRows!), c.at(visible!), c.at(out!)] as const;
     const bad = c.kernels.attention(...args, scratch, bytes, T, H, k!.shape[1]!, D, S, rows, scale, 0, B * Math.ceil(T / 4) * H);

@@ -86,7 +86,7 @@ export const decodeAttentionOp = defineOp<DecodeAttentionAttrs>({
     const q = c.scratch(B * H * D * 4);
     const bad = (place: number) => new RangeOpError(badStep(c.integerAt(visible, place), place, S, pool));
     c.check(c.kernels.storeStep(qkv, bias ?? 0, table, k, v, own, visible, q, B, H, Hk, D, S, R, P), bad);
-    const bytes = attentionScratch(S);
+    const bytes = attentionScratch(S, 1, H);
     const scratch = c.scratch(bytes * c.threads);
     c.check(c.kernels.attention(q, k, v, own, visible, c.at(out!), scratch, bytes, 1, H, Hk, D, S, R, attrs.scale, 0, B * H), bad);
   },
