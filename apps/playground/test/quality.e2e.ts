@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -193,12 +193,26 @@ test('a shared address brings every setting back', async () => {
   await context.close();
 });
 
-test('first load without weights is under 300 kB gzip, and weights are chunks of their own', () => {
-  const dist = dirname(PLAYGROUND.main);
-  const assets = readdirSync(join(dist, 'assets'));
-  const weights = assets.filter((name) => name.includes('-weights'));
-  expect(weights.length).toBeGreaterThan(0);
-  const first = ['index.html', ...assets.filter((name) => !name.includes('-weights')).map((name) => `assets/${name}`)];
-  const sizes = first.map((name) => gzipSync(readFileSync(join(dist, name))).length);
+test('first load without weights is under 300 kB gzip, and what it does not need is fetched later', async () => {
+  const context = await playground.browser.newContext({ serviceWorkers: 'block' });
+  const page = await context.newPage();
+  const asked: string[] = [];
+  context.on('request', (request) => {
+    // Not the blobs that threads start from.
+    if (request.url().startsWith(playground.url)) asked.push(new URL(request.url()).pathname);
+  });
+  await page.goto(playground.url);
+  await answerOf(page, 'B');
+  await context.close();
+  const files = [...new Set(asked)].map((path) => (path === '/' ? 'index.html' : path.slice(1)));
+  // The page, its worker and the model that the worker opens.
+  for (const part of [/^index\.html$/, /\/index-.*\.js$/, /\/index-.*\.css$/, /\/main-.*\.js$/, /reckoner\.generated/, /reckoner-weights/])
+    expect(
+      files.filter((name) => part.test(name)),
+      String(part),
+    ).toHaveLength(1);
+  for (const later of [/adder/, /\/train-/]) expect(files.filter((name) => later.test(name))).toEqual([]);
+  const first = files.filter((name) => !name.includes('-weights'));
+  const sizes = first.map((name) => gzipSync(readFileSync(join(dirname(PLAYGROUND.main), name))).length);
   expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(300_000);
 });

@@ -6,7 +6,6 @@ import { type Handlers, type Port, serve } from './host.js';
 import { Lab } from './lab.js';
 import { runSurvey } from './survey.js';
 import { runTrace, runTrajectories } from './trace.js';
-import { runTraining } from './train.js';
 
 const engine = new EngineState();
 const lab = new Lab(engine);
@@ -27,7 +26,8 @@ const handlers: Handlers = {
   labFork: ({ id }, { signal }) => turns.take(signal, () => lab.fork(id)),
   labClose: async ({ id }) => lab.close(id) as undefined,
   labAnswer: ({ id, recurrences }, { signal }) => turns.take(signal, () => lab.answer(id, recurrences, signal)),
-  train: (args, context) => runTraining(engine, args, context),
+  // Not part of the first load.
+  train: async (args, context) => (await import('./train.js')).runTraining(engine, args, context),
   trainSave: async () => {
     if (engine.trained === undefined) throw new Error('nothing has been trained in this tab yet');
     return { files: engine.trained.files };
