@@ -237,7 +237,16 @@ export const matmulOp = defineOp<MatmulAttrs>({
       make([0], [], sizes[3]);
     }
     for (const format of weightFormats) {
-      for (const [M, K, N] of [...sizes, [4, 64, 8], [9, 96, 24], [6, 70, 21], [1, 128, 32], [13, 70, 21], [15, 1100, 8]] as const) {
+      for (const [M, K, N] of [
+        ...sizes,
+        [4, 64, 8],
+        [9, 96, 24],
+        [6, 70, 21],
+        [1, 128, 32],
+        [13, 70, 21],
+        [15, 1100, 8],
+        [70, 72, 75],
+      ] as const) {
         samples.push({
           inputs: [g.f32([M, K]), g.weight([N, K], format)],
           attrs: { transposeA: false, transposeB: true },
