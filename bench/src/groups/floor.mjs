@@ -4,4 +4,4 @@ export const title = 'Cost of a token without arithmetic';
 export const about = 'A decoder of 0.5 M parameters and 2 layers: what is left is what a library spends on calls.';
 export const threads = [1];
 
-export const jobs = (peers, count) => decoderJobs(peers, count, KINDS, 'tiny', { what: 'tiny', count: 64, repetitions: 9 });
+export const jobs = (peers, count) => decoderJobs(peers, count, KINDS, 'tiny', { what: 'tiny', count: 64, repetitions: 41 });

@@ -79,7 +79,10 @@ export class CallTable {
   /** Brings the device's copy up to date. */
   flush(): void {
     if (this.#whole || this.#changed.length * 8 > this.#host.length) this.device.write(this.rows, this.#host);
-    else if (this.#changed.length > 0) {
+    else if (this.device.kind === 'cpu') {
+      // There a write is a store; elsewhere it is a command of its own, and one operation brings all of them.
+      for (const at of this.#changed) this.device.write(this.rows, this.#host.subarray(at, at + 1), at);
+    } else if (this.#changed.length > 0) {
       tidy(this.device, () => {
         const index = this.device.tensor(this.#changed, undefined, { dtype: 'i32' });
         const values = this.#changed.map((at) => this.#host[at]!);

@@ -1,6 +1,6 @@
 import type { Device } from './device.js';
 import { UnrollError } from './errors.js';
-import type { Tensor } from './tensor.js';
+import { Tensor } from './tensor.js';
 import { forEachTensor } from './tree.js';
 
 /** The nested scopes of one device: each remembers the tensors made while it was the innermost. */
@@ -19,14 +19,15 @@ export class ScopeStack {
     this.#scopes.push([]);
   }
 
-  /** Disposes what the innermost scope holds but for `kept`, which moves to the scope around it. */
-  close(kept: ReadonlySet<Tensor>): void {
+  /** Disposes what the innermost scope holds but for `kept`, one tensor or several, which move to the scope around it. */
+  close(kept: Tensor | ReadonlySet<Tensor> | undefined): void {
     const scope = this.#scopes.pop();
     if (scope === undefined) throw new UnrollError('scope: closed more often than opened');
     const around = this.#scopes[this.#scopes.length - 1];
+    const several = kept instanceof Set ? (kept as ReadonlySet<Tensor>) : undefined;
     for (const tensor of scope) {
-      if (!kept.has(tensor)) tensor.dispose();
-      else around?.push(tensor);
+      if (tensor === kept || several?.has(tensor)) around?.push(tensor);
+      else tensor.dispose();
     }
   }
 
@@ -46,14 +47,20 @@ export class ScopeStack {
  */
 export function tidy<R>(device: Device, f: () => R): R {
   device.scopes.open();
-  const kept = new Set<Tensor>();
+  let kept: Tensor | Set<Tensor> | undefined;
   try {
     const result = f();
+    if (result instanceof Tensor) {
+      kept = result;
+      return result;
+    }
     if (isThenable(result)) {
       result.then(undefined, () => {});
       throw new UnrollError('tidy: f returned a Promise; await outside of tidy, or dispose by hand in asynchronous code');
     }
-    forEachTensor(result, (tensor) => kept.add(tensor));
+    const all = new Set<Tensor>();
+    forEachTensor(result, (tensor) => all.add(tensor));
+    kept = all;
     return result;
   } finally {
     device.scopes.close(kept);
