@@ -33,8 +33,24 @@ export function quantizedProblems(source: TensorSource, name: string, shape: rea
   });
 }
 
+/** The parts of a matrix that is stored quantised; undefined for others. */
+export async function readQuantized(
+  source: TensorSource,
+  shape: readonly number[],
+  parts: readonly StoredPart[],
+): Promise<Uint8Array[] | undefined> {
+  const format = storedFormat(source, parts);
+  if (format === undefined) return undefined;
+  const read = (suffix: string) =>
+    readParts(
+      source,
+      parts.map(({ name }) => name + suffix),
+    );
+  return Promise.all(weightParts(format, shape).map(({ suffix }) => read(suffix)));
+}
+
 /**
- * One parameter on the device. A matrix is kept in `dtype`, rounded piece by piece where the source reads slices; one that is stored
+ * One parameter on the device, of which `quantized` has been read already where it is stored so. A matrix is kept in `dtype`, rounded piece by piece where the source reads slices; one that is stored
  * quantised stays what it is. Throws ParamsError where it holds NaN or infinite values, with nothing left on the device.
  */
 export async function loadWeight(
@@ -44,23 +60,14 @@ export async function loadWeight(
   shape: readonly number[],
   parts: readonly StoredPart[],
   dtype: WeightDType,
+  quantized: readonly Uint8Array[] | undefined,
 ): Promise<Tensor> {
   const format = storedFormat(source, parts);
   const kept = isMatrix(shape) ? dtype : 'f32';
   const names = parts.map(({ name: one }) => one);
   let tensor: Tensor | undefined;
   try {
-    if (format !== undefined) {
-      const bytes = await Promise.all(
-        weightParts(format, shape).map(({ suffix }) =>
-          readParts(
-            source,
-            names.map((one) => one + suffix),
-          ),
-        ),
-      );
-      return device.fromBytes(bytes, format, shape, { memory: 'weights' });
-    }
+    if (format !== undefined) return device.fromBytes(quantized!, format, shape, { memory: 'weights' });
     const stored = source.entries.get(parts[0]!.name)!.dtype.toLowerCase() as StorageDType;
     if (kept === 'f32') {
       tensor = device.fromBytes(await readParts(source, names), stored, shape, { memory: 'weights' });
