@@ -49,6 +49,7 @@ export class CallTable {
 
   /** Forgets what is known of sequence b from a position on. */
   forget(b: number, position: number): void {
+    if (position === Number.MAX_SAFE_INTEGER) return;
     // Nothing moved, as in most calls: they would otherwise take time by the square of their number.
     if (position >= this.positions) return;
     for (let i = b; i < this.#until.length; i += this.batch) this.#until[i] = Math.min(this.#until[i]!, position);
@@ -73,7 +74,8 @@ export class CallTable {
       for (let p = from; p <= last; p++) this.#put(start + p, fresh[p]!);
     }
     this.#until[i] = rereads ? first : Math.max(until, last + 1);
-    return rows.every((row, j) => this.#host[start + positions[j]!] === row);
+    for (let j = 0; j < rows.length; j++) if (this.#host[start + positions[j]!] !== rows[j]) return false;
+    return true;
   }
 
   /** Brings the device's copy up to date. */

@@ -82,11 +82,17 @@ export class Decoding {
   lend(positions: Int32Array, sequences: readonly number[], lengths: readonly number[]): RecordedRuns | undefined {
     const T = positions.length / sequences.length;
     const spans = sequences.map((sequence, b): Span => {
-      const own = [...positions.subarray(b * T, (b + 1) * T)];
-      const places = own.flatMap((position, t) => (position < 0 ? [] : [t]));
-      return { sequence, positions: places.map((t) => own[t]!), places };
+      const span = { sequence, positions: [] as number[], places: [] as number[] };
+      for (let t = 0; t < T; t++) {
+        const position = positions[b * T + t]!;
+        if (position < 0) continue;
+        span.positions.push(position);
+        span.places.push(t);
+      }
+      return span;
     });
-    for (const [b, { sequence, positions }] of spans.entries()) {
+    for (let b = 0; b < spans.length; b++) {
+      const { sequence, positions } = spans[b]!;
       if (positions.length === 0) continue;
       const [first, last] = [positions[0]!, positions[positions.length - 1]!];
       const before = this.#last.get(sequence);
@@ -293,7 +299,9 @@ export class Decoding {
         const decodeSlot = slotOf(policy, layers, call, true);
         const inCore = call.part === 'core';
         const keyTable = keys[sequence]!;
-        const rows = positions.map((position) => this.cache.claim(keyTable, position < keyTable.decodeFrom ? slot : decodeSlot, position));
+        const rows: number[] = [];
+        for (const position of positions)
+          rows.push(this.cache.claim(keyTable, position < keyTable.decodeFrom ? slot : decodeSlot, position));
         // Other calls may have read the rows that they had.
         this.#forget(sequence, keyTable.takeMoved());
         const rereads = inCore && policy.lookup === 'always-last';
@@ -301,9 +309,7 @@ export class Decoding {
           keyTable.read(slot, policy.lookup, inCore, out, from),
         );
         attends &&= same;
-        places.forEach((t, i) => {
-          writes[b * shape.T + t] = rows[i]!;
-        });
+        for (let i = 0; i < rows.length; i++) writes[b * shape.T + places[i]!] = rows[i]!;
       }
       this.cache.plan();
       own(c, writes);

@@ -220,12 +220,12 @@ export async function describeTokens(
   });
   try {
     const [tokens, losses, values, indices] = await Promise.all([
-      'storage' in asked ? asked.data().then((ids) => [...ids]) : asked,
+      'storage' in asked ? asked.data() : asked,
       parts.losses?.data(),
       parts.values?.data(),
       parts.indices?.data(),
     ]);
-    return tokens.map((token, r) => {
+    return Array.from(tokens, (token, r) => {
       const logprob = losses === undefined ? Number.NaN : 0 - losses[r]!;
       if (token < 0 || (logprobs && Number.isNaN(logprob))) throw notNumbers(requests[r]!.position);
       if (values === undefined || indices === undefined) return { token, logprob };
