@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { evaluateBars } from './bars.mjs';
 import { groups } from './groups/index.mjs';
+import { noteFor } from './notes.mjs';
 import { notRun } from './peers/index.mjs';
 import { readRuns } from './results.mjs';
 import { runTable, wasBusy } from './table.mjs';
@@ -31,6 +32,18 @@ function barsTable(runs) {
   const lines = ['## What is aimed at', '', ...(busy > 0 ? caution : []), '| | aim | measured | |', '|---|---|---|---|'];
   for (const [what, aim, { text, reached }] of evaluateBars(runs)) lines.push(`| ${what} | ${aim} | ${text} | ${mark[reached]} |`);
   return lines.join('\n');
+}
+
+/** Why bars are missed. */
+function missedNotes(runs) {
+  const missed = evaluateBars(runs).filter(([, , { reached }]) => reached === false);
+  if (missed.length === 0) return [];
+  const byText = new Map();
+  for (const [what, aim, { text }] of missed) {
+    const note = noteFor(what, aim) ?? 'Not explained yet.';
+    byText.set(note, [...(byText.get(note) ?? []), `${what}, ${aim} (${text.split(';')[0]})`]);
+  }
+  return [['## What is not reached, and why', '', ...[...byText].map(([note, bars]) => `- **${bars.join('; ')}.** ${note}`)].join('\n')];
 }
 
 function kernelsTable(run) {
@@ -62,6 +75,6 @@ export function writeReport() {
     .filter(([, list]) => list.length > 0)
     .map(([name, list]) => groupSection(name, list));
   const others = ['## Not measured', '', ...notRun.map(({ peer, reason }) => `- ${peer}: ${reason}.`)].join('\n');
-  writeFileSync(REPORT, `${[intro, barsTable(runs), ...sections, others].join('\n\n')}\n`);
+  writeFileSync(REPORT, `${[intro, barsTable(runs), ...missedNotes(runs), ...sections, others].join('\n\n')}\n`);
   return REPORT;
 }
