@@ -101,6 +101,18 @@ describe('httpSource', () => {
     expect(seen.filter(({ range }) => range === 'bytes=0-65535').length).toBe(1);
   });
 
+  it('writes ranges into shared memory, many at once', async () => {
+    const bytes = await model();
+    const { url } = await serve(bent(bytes, () => ({})));
+    const source = httpSource(url);
+    const { buffer } = new WebAssembly.Memory({ initial: 5, maximum: 5, shared: true });
+    const step = 70_001;
+    const begins = Array.from({ length: Math.ceil(bytes.length / step) }, (_, at) => at * step);
+    await Promise.all(begins.map((begin) => source.read(begin, Math.min(step, bytes.length - begin), new Uint8Array(buffer, begin))));
+    expect(same(new Uint8Array(buffer, 0, bytes.length), bytes)).toBe(true);
+    expect(new Uint8Array(buffer, bytes.length).every((byte) => byte === 0)).toBe(true);
+  });
+
   it('reads an empty file and one byte', async () => {
     const empty = await serve(bent(new Uint8Array(0), () => ({})));
     expect(await httpSource(empty.url).size()).toBe(0);

@@ -44,6 +44,20 @@ describe('fileSource', () => {
     await refused(() => source.read(0, 1), { code: 'closed' });
   });
 
+  it('reads into shared memory, many at once, and writes nothing beside', async () => {
+    const path = join(folder, 'shared');
+    const content = Uint8Array.from({ length: 100_000 }, (_, at) => 1 + ((at * 7) % 255));
+    await writeFile(path, content);
+    const { buffer } = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
+    const source = fileSource(path);
+    const ends = Array.from({ length: 50 }, (_, at) => [at * 1999, at * 1999 + 1000] as const);
+    await Promise.all(ends.map(([begin, end]) => source.read(begin, end - begin, new Uint8Array(buffer, begin, end - begin))));
+    const expected = new Uint8Array(buffer.byteLength);
+    for (const [begin, end] of ends) expected.set(content.subarray(begin, end), begin);
+    expect(Buffer.compare(new Uint8Array(buffer), expected)).toBe(0);
+    await source.close?.();
+  });
+
   it('names what is missing, or not a file', async () => {
     await refused(() => fileSource(join(folder, 'none')).size(), { code: 'missing-file', file: join(folder, 'none') });
     await refused(() => fileSource(folder).size(), { code: 'read-failed', message: /not a regular file/ });

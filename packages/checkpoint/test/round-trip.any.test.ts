@@ -26,6 +26,20 @@ const f32 = (name: string, count: number, fill = 1): TensorToWrite => ({
   bytes: new Uint8Array(count * 4).fill(fill),
 });
 
+describe('reading into shared memory', () => {
+  it('works for bytes and blobs, in browsers too', async () => {
+    const content = Uint8Array.from({ length: 70_000 }, (_, at) => 1 + ((at * 7) % 255));
+    for (const source of [bytesSource(content), blobSource(new Blob([content]))]) {
+      const { buffer } = new WebAssembly.Memory({ initial: 2, maximum: 2, shared: true });
+      const got = await source.read(3, 60_000, new Uint8Array(buffer, 64));
+      expect([got.buffer, got.byteOffset, got.byteLength]).toEqual([buffer, 64, 60_000]);
+      const expected = new Uint8Array(buffer.byteLength);
+      expected.set(content.subarray(3, 60_003), 64);
+      expect(new Uint8Array(buffer).every((byte, at) => byte === expected[at])).toBe(true);
+    }
+  });
+});
+
 describe('round trip', () => {
   it('gives back every tensor, byte for byte, and the metadata', async () => {
     await fc.assert(

@@ -1,4 +1,4 @@
-import { type Device, RangeOpError, type StorageDType, sum, type Tensor, type WeightFormat, weightParts } from '@unroll/tensor';
+import { type Device, RangeOpError, type ReadPiece, sum, type Tensor, type WeightFormat, weightParts } from '@unroll/tensor';
 import { isMatrix } from './shapes.js';
 import { ParamsError, type StoredPart, type TensorSource } from './source.js';
 
@@ -7,6 +7,9 @@ export type WeightDType = 'f32' | WeightFormat;
 
 /** Bytes of a matrix that are read and rounded at once. */
 const pieceBytes = 1 << 23;
+
+/** Bytes of a stored value, of the dtypes that parameters are stored in. */
+const entryBytes: Readonly<Record<string, number>> = { F32: 4, F16: 2, BF16: 2, I8: 1, U8: 1 };
 
 // Rows of a quantised matrix lie in blocks, which can follow each other when all but the last matrix have whole ones.
 const BLOCK_ROWS = 8;
@@ -33,25 +36,10 @@ export function quantizedProblems(source: TensorSource, name: string, shape: rea
   });
 }
 
-/** The parts of a matrix that is stored quantised; undefined for others. */
-export async function readQuantized(
-  source: TensorSource,
-  shape: readonly number[],
-  parts: readonly StoredPart[],
-): Promise<Uint8Array[] | undefined> {
-  const format = storedFormat(source, parts);
-  if (format === undefined) return undefined;
-  const read = (suffix: string) =>
-    readParts(
-      source,
-      parts.map(({ name }) => name + suffix),
-    );
-  return Promise.all(weightParts(format, shape).map(({ suffix }) => read(suffix)));
-}
-
 /**
- * One parameter on the device, of which `quantized` has been read already where it is stored so. A matrix is kept in `dtype`, rounded piece by piece where the source reads slices; one that is stored
- * quantised stays what it is. Throws ParamsError where it holds NaN or infinite values, with nothing left on the device.
+ * One parameter on the device. A matrix is kept in `dtype`, one that is stored quantised stays what it is. Where the source reads slices, bytes that
+ * stay what they are go to the device piece by piece, and others are rounded so. Throws ParamsError where it holds NaN or infinite
+ * values or where the source gives other bytes than it should, with nothing left on the device.
  */
 export async function loadWeight(
   device: Device,
@@ -60,22 +48,31 @@ export async function loadWeight(
   shape: readonly number[],
   parts: readonly StoredPart[],
   dtype: WeightDType,
-  quantized: readonly Uint8Array[] | undefined,
+  signal?: AbortSignal,
 ): Promise<Tensor> {
   const format = storedFormat(source, parts);
-  const kept = isMatrix(shape) ? dtype : 'f32';
-  const names = parts.map(({ name: one }) => one);
+  const stored = source.entries.get(parts[0]!.name)?.dtype.toLowerCase() as 'f32' | 'f16' | 'bf16' | undefined;
+  const kept = format ?? (isMatrix(shape) ? dtype : 'f32');
   let tensor: Tensor | undefined;
   try {
-    if (format !== undefined) return device.fromBytes(quantized!, format, shape, { memory: 'weights' });
-    const stored = source.entries.get(parts[0]!.name)!.dtype.toLowerCase() as StorageDType;
-    if (kept === 'f32') {
-      tensor = device.fromBytes(await readParts(source, names), stored, shape, { memory: 'weights' });
-      await checkFinite(source.name, name, tensor);
-      return tensor;
+    if (source.readSlice !== undefined && (format ?? stored) === kept) {
+      const suffixes = format === undefined ? [''] : weightParts(format, shape).map(({ suffix }) => suffix);
+      const readers = suffixes.map((suffix) => rangeReader(source, parts, suffix));
+      const read: ReadPiece = (part, begin, end, into) => {
+        signal?.throwIfAborted();
+        return readers[part]!(begin, end, into);
+      };
+      tensor = await device.fromPieces(read, kept, shape, { memory: 'weights' });
+    } else if (format !== undefined) {
+      const read = weightParts(format, shape).map(({ suffix }) => readParts(source, parts, suffix));
+      return device.fromBytes(await Promise.all(read), format, shape, { memory: 'weights' });
+    } else if (kept === 'f32') {
+      tensor = device.fromBytes(await readParts(source, parts), stored!, shape, { memory: 'weights' });
+    } else {
+      tensor = device.zeros(shape, { dtype: kept, memory: 'weights' });
+      await writePieces(device, tensor, source, parts, stored!);
     }
-    tensor = device.zeros(shape, { dtype: kept, memory: 'weights' });
-    await writePieces(device, tensor, source, parts, stored as 'f32' | 'f16' | 'bf16');
+    if (kept === 'f32') await checkFinite(source.name, name, tensor);
     return tensor;
   } catch (error) {
     tensor?.dispose();
@@ -92,34 +89,52 @@ async function writePieces(
   stored: 'f32' | 'f16' | 'bf16',
 ): Promise<void> {
   const [N, K] = tensor.shape as [number, number];
-  const [{ name }] = parts as [StoredPart];
-  if (parts.length > 1 || source.readSlice === undefined) {
-    device.writeRows(
-      tensor,
-      await readParts(
-        source,
-        parts.map((part) => part.name),
-      ),
-      stored,
-      0,
-    );
+  if (source.readSlice === undefined) {
+    device.writeRows(tensor, await readParts(source, parts), stored, 0);
     return;
   }
   const rowBytes = K * (stored === 'f32' ? 4 : 2);
   // Whole blocks of 8 rows.
   const step = Math.max(1, Math.floor(pieceBytes / 8 / Math.max(1, rowBytes))) * 8;
   const buffer = new Uint8Array(Math.min(step, N) * rowBytes);
+  const read = rangeReader(source, parts, '');
   for (let row = 0; row < N; row += step) {
     const end = Math.min(N, row + step);
-    const piece = await source.readSlice(name, row * rowBytes, end * rowBytes, buffer);
+    const piece = buffer.subarray(0, (end - row) * rowBytes);
+    await read(row * rowBytes, end * rowBytes, piece);
     device.writeRows(tensor, piece, stored, row);
   }
 }
 
+/** Reads bytes of stored tensors as if they were one, one behind the other. */
+function rangeReader(source: TensorSource, parts: readonly StoredPart[], suffix: string) {
+  let from = 0;
+  const spans = parts.map(({ name }) => {
+    const { dtype, shape } = source.entries.get(name + suffix)!;
+    const start = from;
+    from += shape.reduce((product, n) => product * n, entryBytes[dtype]!);
+    return { name: name + suffix, start, end: from };
+  });
+  return async (begin: number, end: number, into: Uint8Array): Promise<void> => {
+    for (const span of spans) {
+      const [first, last] = [Math.max(begin, span.start), Math.min(end, span.end)];
+      if (first >= last) continue;
+      const target = into.subarray(first - begin, last - begin);
+      const got = await source.readSlice!(span.name, first - span.start, last - span.start, target);
+      if (got.byteLength !== target.byteLength) {
+        throw new ParamsError(
+          `${source.name}: ${span.name}: bytes ${first - span.start} to ${last - span.start} were asked for; the source gave ${got.byteLength}`,
+        );
+      }
+      if (got.buffer !== target.buffer || got.byteOffset !== target.byteOffset) target.set(got);
+    }
+  };
+}
+
 /** The bytes of stored tensors, one behind the other. */
-async function readParts(source: TensorSource, names: readonly string[]): Promise<Uint8Array> {
-  if (names.length === 1) return source.read(names[0]!);
-  const pieces = await Promise.all(names.map((name) => source.read(name)));
+async function readParts(source: TensorSource, parts: readonly StoredPart[], suffix = ''): Promise<Uint8Array> {
+  if (parts.length === 1) return source.read(parts[0]!.name + suffix);
+  const pieces = await Promise.all(parts.map(({ name }) => source.read(name + suffix)));
   const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
   let at = 0;
   for (const piece of pieces) {

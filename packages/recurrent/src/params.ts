@@ -3,7 +3,7 @@ import { type Device, disposeTree, OptionError, type Tensor, weightParts } from 
 import { requireFit } from './capacity.js';
 import type { RecurrentConfig } from './config.js';
 import { type ModelFamily, sandwich } from './family.js';
-import { loadWeight, quantizedProblems, readQuantized, storedFormat, type WeightDType } from './load-weight.js';
+import { loadWeight, quantizedProblems, storedFormat, type WeightDType } from './load-weight.js';
 import { parameterShapes } from './shapes.js';
 import { ParamsError, type StoredPart, type TensorSource } from './source.js';
 
@@ -161,18 +161,10 @@ export async function loadParams(
   const tensors = new Map<string, Tensor>();
   try {
     const parameters = parameterShapes(config, family);
-    const names = [...stored.keys()];
-    const read = (name: string | undefined) =>
-      name === undefined ? undefined : readQuantized(source, parameters.get(name)!, stored.get(name)!);
-    let coming = read(names[0]);
-    for (const [i, name] of names.entries()) {
+    for (const [name, parts] of stored) {
       options.signal?.throwIfAborted();
-      const quantized = await coming;
-      // The disk works on the next one while the device takes this one.
-      coming = read(names[i + 1]);
-      coming?.catch(() => undefined);
       const shape = parameters.get(name)!;
-      tensors.set(name, await loadWeight(device, source, name, shape, stored.get(name)!, options.dtype ?? 'f32', quantized));
+      tensors.set(name, await loadWeight(device, source, name, shape, parts, options.dtype ?? 'f32', options.signal));
       options.onProgress?.({ name, loaded: tensors.size, total: parameters.size });
     }
     return paramsFromNames(tensors);

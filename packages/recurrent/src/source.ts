@@ -8,7 +8,10 @@ export interface TensorSource {
   readonly name: string;
   readonly entries: ReadonlyMap<string, { readonly dtype: string; readonly shape: readonly number[] }>;
   read(name: string): Promise<Uint8Array>;
-  /** Bytes `begin` to `end` of a tensor, where the source can: large matrices are then rounded in pieces. */
+  /**
+   * Bytes `begin` to `end` of a tensor, where the source can, written to `into` or returned: parameters then go to the device in pieces, several
+   * at once. `into` may lie in shared memory, and may not be written to behind the promise.
+   */
   readSlice?(name: string, begin: number, end: number, into?: Uint8Array): Promise<Uint8Array>;
 }
 

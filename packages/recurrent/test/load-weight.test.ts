@@ -128,6 +128,62 @@ describe('quantised checkpoints', () => {
     await expect(load(damaged)).rejects.toThrow(`${name}: q8[24,48]: scale 0 is NaN`);
   });
 
+  it.each(['f32', 'q8', 'q4', 'bf16'] as const)('go to the device in slices with the same bytes, stored as %s', async (dtype) => {
+    const made = await load(entries(), dtype);
+    const held = await saved(made.params);
+    const slices: string[] = [];
+    const into: TensorSource = {
+      ...sourceOf(held),
+      read: () => Promise.reject(new Error('not asked for')),
+      readSlice: async (name, begin, end, target) => {
+        slices.push(name);
+        target!.set(held.get(name)!.bytes.subarray(begin, end));
+        return target!.subarray(0, end - begin);
+      },
+    };
+    const model = await loadRecurrentModel({ device, config: configJson(tinyConfig), weights: into, dtype });
+    // The source may as well give an array of its own.
+    const other = await load(held, dtype, true);
+    expect(new Set(slices)).toEqual(new Set(held.keys()));
+    for (const one of [model, other]) expect(await saved(one.params)).toEqual(held);
+    for (const owner of [made, model, other]) owner.dispose();
+  });
+
+  it('whose slices are short, fail or are damaged are refused with nothing left', async () => {
+    const held = await quantised();
+    const source = sourceOf(held, true);
+    const broken = (slice: (name: string, begin: number, end: number) => Promise<Uint8Array>) =>
+      loadRecurrentModel({ device, config: configJson(tinyConfig), weights: { ...source, readSlice: slice } });
+    const failing = async (name: string, begin: number, end: number) =>
+      name.includes('coda') ? Promise.reject(new Error('disk gone')) : source.readSlice!(name, begin, end);
+    await expect(broken(failing)).rejects.toThrow('disk gone');
+    const short = broken((one, begin, end) => source.readSlice!(one, begin, one === `${name}.q8` ? end - 1 : end));
+    await expect(short).rejects.toThrow(ParamsError);
+    await expect(short).rejects.toThrow(/adapter.weight.q8: bytes 0 to \d+ were asked for; the source gave \d+/);
+    held.get(`${name}.scales`)!.bytes.fill(0xff);
+    await expect(load(held, undefined, true)).rejects.toThrow(`${name}: q8[24,48]: scale 0 is NaN`);
+    const plain = entries();
+    new Float32Array(plain.get('transformer.ln_f.weight')!.bytes.buffer)[3] = Number.NaN;
+    await expect(load(plain, undefined, true)).rejects.toThrow('transformer.ln_f.weight holds NaN or infinite values');
+  });
+
+  it('stop between two slices when they are aborted', async () => {
+    const source = sourceOf(await quantised(), true);
+    const stop = new AbortController();
+    let after = 0;
+    const weights: TensorSource = {
+      ...source,
+      readSlice: async (one, begin, end) => {
+        if (stop.signal.aborted) after++;
+        if (one === `${name}.q8`) stop.abort(new Error('stopped'));
+        return source.readSlice!(one, begin, end);
+      },
+    };
+    const loading = loadRecurrentModel({ device, config: configJson(tinyConfig), weights, signal: stop.signal });
+    await expect(loading).rejects.toThrow('stopped');
+    expect(after).toBe(0);
+  });
+
   it('an unknown dtype is refused', async () => {
     await expect(load(entries(), 'q5' as WeightDType)).rejects.toThrow('loadParams: dtype must be f32, f16, bf16, q8 or q4; got q5');
   });

@@ -11,6 +11,7 @@ import {
 } from './dtype.js';
 import { DisposedError, DTypeError, OptionError, RangeOpError, refuseUnknownOptions, ShapeError, UnrollError } from './errors.js';
 import type { OpDef } from './op.js';
+import { fillPieces, type ReadPiece } from './pieces.js';
 import type { KernelTime } from './profile.js';
 import type { Program, RecordOptions } from './program.js';
 import { blockRows, checkParts, dequantizeRows, quantizeRows, rowRange, tensorBytes, weightParts, widen } from './quant.js';
@@ -90,6 +91,10 @@ export abstract class Device {
   protected abstract uploadStored(storage: Storage, bytes: Uint8Array, dtype: StorageDType, size: number): void;
   /** Bytes of a weight format, as they lie in memory. */
   protected abstract uploadBytes(storage: Storage, bytes: Uint8Array, offset: number): void;
+  /** Memory that others may write to while the device works, which neither moves nor goes away; undefined where there is none. */
+  protected openMemory(_storage: Storage, _offset: number, _bytes: number): Uint8Array | undefined {
+    return undefined;
+  }
   protected abstract download(tensor: Tensor): Promise<HostData>;
   protected abstract downloadBytes(tensor: Tensor): Promise<Uint8Array>;
   protected abstract destroy(): void;
@@ -175,6 +180,46 @@ export abstract class Device {
     if (!isWeightFormat(kept)) this.uploadStored(tensor.storage, only!, dtype, size);
     else this.#filled(tensor, () => this.writeRows(tensor, only!, dtype as 'f32' | 'f16' | 'bf16', 0));
     return tensor;
+  }
+
+  /**
+   * A tensor from little-endian stored bytes that come in pieces, several at once, so that they are never held twice. Where other threads may
+   * write to the device's memory (the CPU device with more than one thread), `read` writes right into it; elsewhere it writes to a buffer of at
+   * most 8 MiB. f32, f16 and bf16 are part 0, q8 and q4 the two parts of `weightParts`; all stay what they are. No scope owns the tensor.
+   *
+   * Rejects with what `read` rejects with, once no piece is under way and with the memory given back. Throws RangeOpError for halves that are not
+   * finite, ShapeError, DTypeError, OutOfMemoryError, OptionError, DisposedError when the device goes meanwhile.
+   */
+  async fromPieces<T extends 'f32' | WeightFormat>(
+    read: ReadPiece,
+    dtype: T,
+    shape: Shape,
+    options?: { readonly memory?: MemoryKind },
+  ): Promise<Tensor<T>> {
+    refuseUnknownOptions('device.fromPieces', options, ['memory']);
+    checkOptions('device.fromPieces', { dtype, ...(options?.memory === undefined ? {} : { memory: options.memory }) });
+    checkShape('device.fromPieces', shape);
+    if ((dtype as DType) === 'i32') throw new DTypeError('device.fromPieces: takes f32 and weight formats; got i32; use device.fromBytes');
+    // A scope or a recording that is open now has ended by then.
+    await undefined;
+    const tensor = this.empty([...shape], dtype, options?.memory);
+    // Memory is another's only when no piece is under way, even where all tensors have been given back.
+    const held = new Tensor(this, shape, dtype, tensor.storage);
+    try {
+      await fillPieces(read, dtype, shape, {
+        ready: () => {
+          if (this.#disposed) throw new DisposedError('device.fromPieces: the device was disposed of while bytes were on their way');
+        },
+        memory: (offset, bytes) => this.openMemory(held.storage, offset, bytes),
+        upload: (bytes, offset) => this.uploadBytes(held.storage, bytes, offset),
+      });
+      return tensor;
+    } catch (error) {
+      tensor.dispose();
+      throw error;
+    } finally {
+      held.dispose();
+    }
   }
 
   /**

@@ -56,6 +56,7 @@ export { scatterAddRows } from './ops/scatter-add.js';
 export { siluMul } from './ops/silu-mul.js';
 export { softmax } from './ops/softmax.js';
 export { topK } from './ops/top-k.js';
+export type { ReadPiece } from './pieces.js';
 export type { KernelTime } from './profile.js';
 export type { Program, RecordOptions, ReplayValues } from './program.js';
 export { dequantizeRows, quantizeRows, type WeightPart, weightParts } from './quant.js';

@@ -195,13 +195,22 @@ export function checkParts(format: WeightFormat, shape: Shape, parts: readonly U
     const needs = expected.map(({ suffix, bytes }) => `${bytes} bytes${suffix === '' ? '' : ` (${suffix})`}`).join(' and ');
     throw new ShapeError(`${format}${showShape(shape)} needs ${needs}; got ${parts.map((part) => part.byteLength).join(' and ')}`);
   }
-  const halves = parts[parts.length - 1]!;
+  checkHalves(format, shape, parts[parts.length - 1]!);
+}
+
+/** Throws RangeOpError unless all halves are finite: scales, or the values themselves, of which `halves` begins with number `first`. */
+export function checkHalves(format: WeightFormat, shape: Shape, halves: Uint8Array, first = 0): void {
   const exponents = format === 'bf16' ? 0x7f80 : 0x7c00;
-  for (let i = 0; i < halves.byteLength; i += 2) {
-    const half = halves[i]! | (halves[i + 1]! << 8);
-    if ((half & exponents) !== exponents) continue;
-    const what = isQuantized(format) ? `scale ${i / 2}` : `value ${i / 2}`;
-    const value = format === 'bf16' ? fromBf16(half) : fromF16(half);
-    throw new RangeOpError(`${format}${showShape(shape)}: ${what} is ${value}; the file is damaged or was saved from a diverged run`);
-  }
+  const finite = (half: number) => (half & exponents) !== exponents;
+  const count = halves.byteLength >> 1;
+  let i = 0;
+  if (halves.byteOffset % 2 === 0) {
+    const words = new Uint16Array(halves.buffer, halves.byteOffset, count);
+    while (i < count && finite(words[i]!)) i++;
+  } else while (i < count && finite(halves[2 * i]! | (halves[2 * i + 1]! << 8))) i++;
+  if (i === count) return;
+  const half = halves[2 * i]! | (halves[2 * i + 1]! << 8);
+  const what = `${isQuantized(format) ? 'scale' : 'value'} ${first + i}`;
+  const value = format === 'bf16' ? fromBf16(half) : fromF16(half);
+  throw new RangeOpError(`${format}${showShape(shape)}: ${what} is ${value}; the file is damaged or was saved from a diverged run`);
 }

@@ -15,6 +15,7 @@ import {
   Tensor,
   tidy,
   UnsupportedError,
+  weightParts,
 } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { conformAll } from '@unroll/tensor/testing';
@@ -248,6 +249,25 @@ describe('f16 and bf16 bytes', () => {
     const y = cpu.fromBytes(new Uint8Array(values.buffer), 'f16', [1001]);
     expect([...(await x.data())]).toEqual([...(await y.data())]);
     low.dispose();
+  });
+});
+
+describe('bytes in pieces', () => {
+  it.each([
+    ['f32', [2_200_001]],
+    ['f16', [4_400_001]],
+    ['q8', [1208, 8000]],
+  ] as const)('%s %j lie where fromBytes puts them', async (dtype, shape) => {
+    const lengths = dtype === 'f32' ? [4 * shape[0]] : weightParts(dtype, shape).map(({ bytes }) => bytes);
+    const parts = lengths.map((length) => new Uint8Array(length));
+    for (const part of parts) for (let i = 0; i < part.length; i++) part[i] = i % 2 === 0 ? (i >> 1) + (i >> 14) : 0x30 + (i % 7);
+    const read = async (part: number, begin: number, end: number, into: Uint8Array) => into.set(parts[part]!.subarray(begin, end));
+    const pieces = await device.fromPieces(read, dtype, shape);
+    const whole = device.fromBytes(parts, dtype, shape, dtype === 'f32' ? {} : { as: dtype });
+    const [a, b] = await Promise.all([pieces, whole].map((x) => (dtype === 'f32' ? x.data() : device.readBytes(x))));
+    expect(Buffer.compare(new Uint8Array(a!.buffer), new Uint8Array(b!.buffer))).toBe(0);
+    pieces.dispose();
+    whole.dispose();
   });
 });
 

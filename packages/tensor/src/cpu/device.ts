@@ -264,6 +264,12 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
     new Uint8Array(this.linear.memory.buffer, (storage.handle as number) + offset, bytes.byteLength).set(bytes);
   }
 
+  protected override openMemory(storage: Storage, offset: number, bytes: number): Uint8Array | undefined {
+    // A memory that is not shared detaches its views when it grows.
+    if (this.#threads === null) return undefined;
+    return new Uint8Array(this.linear.memory.buffer, (storage.handle as number) + offset, bytes);
+  }
+
   protected async downloadBytes(tensor: Tensor): Promise<Uint8Array> {
     return new Uint8Array(this.linear.memory.buffer, tensor.storage.handle as number, tensor.storage.bytes).slice();
   }
