@@ -1,5 +1,6 @@
-import { madd } from './math';
-import { dot, evenBytes, finish, RECORD, SCALE, scales4 } from './quant';
+import { dot, evenBytes, finish, kept, RECORD, SCALE, scales4 } from './quant';
+import { gemmCodes, packCodes } from './quant-codes';
+import { chunk, moveTotals } from './quant-totals';
 import { own } from './thread';
 
 // The products of quant.ts for many rows: four rows of A that lie together by eight columns of W, widened to 16 bits once for all rows.
@@ -9,11 +10,13 @@ import { own } from './thread';
 const ROWS: usize = 272, ROW_SCALES: usize = 256;
 /** A group of eight columns of W: for each of the same pairs eight columns of two 16-bit values, then the eight scales. */
 const COLUMNS: usize = 544, COLUMN_SCALES: usize = 512;
-/** Groups of W that are widened at once: beside a panel of A they fit the first-level cache. */
-const chunk: i32 = 32;
 
-/** Brings the quantised rows x (M, K) together in the panels p0 to p1 of four rows; rows beyond M are 0. */
-export function packQuantized(x: usize, to: usize, M: i32, K: i32, p0: i32, p1: i32): void {
+/** Brings the quantised rows x (M, K) together in the panels p0 to p1 of four rows, for W of `bits` 8 or 4; rows beyond M are 0. */
+export function packQuantized(x: usize, to: usize, M: i32, K: i32, bits: i32, p0: i32, p1: i32): void {
+  if (ASC_FEATURE_RELAXED_SIMD && bits == 4) {
+    packCodes(x, to, M, K, p0, p1);
+    return;
+  }
   const G = <usize>((K + 31) >> 5);
   for (let p = p0; p < p1; p++) {
     const panel = to + <usize>p * G * ROWS;
@@ -62,7 +65,7 @@ function widen8(w: usize, s: usize, to: usize, groups: i32): void {
 }
 
 function widen4(w: usize, s: usize, to: usize, groups: i32): void {
-  const low = i16x8.splat(15), eight = i16x8.splat(8);
+  const low = kept(0x000f000f, groups >> 31), eight = kept(0x00080008, groups >> 31);
   for (let g = 0; g < groups; g++) {
     for (let j: usize = 0; j < 8; j++) {
       const v = v128.load(w);
@@ -121,23 +124,15 @@ function tile(x: usize, w: usize, groups: i32, totals: usize): void {
   }
 }
 
-/** Eight totals, or as many bytes of them as there are; from 0 as zeros. */
-@inline
-function moveTotals(from: usize, to: usize, bytes: usize): void {
-  if (!from) {
-    v128.store(to, f32x4.splat(0));
-    v128.store(to, f32x4.splat(0), 16);
-  } else if (bytes == 32) {
-    v128.store(to, v128.load(from));
-    v128.store(to, v128.load(from, 16), 16);
-  } else memory.copy(to, from, bytes);
-}
-
 /**
  * M rows in panels x (`packQuantized`) against the blocks b0 to b1 of eight columns of W, `w` values of `bits` 8 or 4 and `s` scales, into c
  * (M, N). scratch, for each thread: 17,536 bytes.
  */
 export function gemmQuantized(x: usize, w: usize, s: usize, c: usize, M: i32, K: i32, N: i32, bits: i32, scratch: usize, scratchBytes: i32, b0: i32, b1: i32): void {
+  if (ASC_FEATURE_RELAXED_SIMD && bits == 4) {
+    gemmCodes(x, w, s, c, M, K, N, scratch, scratchBytes, b0, b1);
+    return;
+  }
   const G = (K + 31) >> 5;
   const line = (<usize>N) << 2;
   const panelBytes = <usize>G * ROWS;

@@ -6,7 +6,7 @@ import { loadTail, madd } from './math';
 
 // A group of a quantised row: 16-bit values, in each four in the order 0 2 1 3, so that a pair meets the even or the odd bytes of a weight's
 // word; then the same as bytes in order, the scale, and 8 times the sum.
-const BYTES: usize = 64, SUM: usize = 100;
+export const BYTES: usize = 64, SUM: usize = 100;
 export const SCALE: usize = 96, RECORD: usize = 104;
 
 /** Largest magnitude among the bits of four values; NaN counts as the largest. */
@@ -65,8 +65,22 @@ export function quantizeActivations(x: usize, to: usize, K: i32, m0: i32, m1: i3
 /** Four f16 scales, which are finite: 2^112 moves the bias of the exponent from 15 to 127 and makes subnormals normal. */
 @inline
 export function scales4(p: usize): v128 {
-  const h = v128.load_ext<i16>(p);
-  return f32x4.mul(v128.and(i32x4.shl(h, 13), i32x4.splat(<i32>0x8fffe000)), f32x4.splat(reinterpret<f32>(0x77800000)));
+  return scalesBy(p, i32x4.splat(<i32>0x8fffe000), f32x4.splat(reinterpret<f32>(0x77800000)));
+}
+
+/** The same with its constants at hand. */
+@inline
+function scalesBy(p: usize, mask: v128, factor: v128): v128 {
+  return f32x4.mul(v128.and(i32x4.shl(v128.load_ext<i16>(p), 13), mask), factor);
+}
+
+/**
+ * A vector of four equal words that stays in its register: V8 makes a constant anew, in three instructions, wherever it is used. `zero` is 0, but
+ * must be something that no compiler can know.
+ */
+@inline
+export function kept(word: i32, zero: i32): v128 {
+  return i32x4.splat(word | zero);
 }
 
 @inline
@@ -77,6 +91,12 @@ export function evenBytes(w: v128): v128 {
 @inline
 export function dot(w: v128, pairs: v128, sum: v128): v128 {
   return i32x4.add(sum, i32x4.dot_i16x8_s(w, pairs));
+}
+
+/** The same for sixteen bytes of A and sixteen codes of 0 to 15, in 16 bits. The relaxed product of such a code is exact on every processor. */
+@inline
+export function dotCodes(codes: v128, bytes: v128, sum: v128): v128 {
+  return i16x8.add(sum, i16x8.relaxed_dot_i8x16_i7x16_s(bytes, codes));
 }
 
 /** Adds what a group gives: integers, times the scales of W times that of A. */
@@ -106,6 +126,7 @@ function storeUpTo4(p: usize, v: v128, count: i32): void {
 @inline
 function q8Row(x: usize, w: usize, s: usize, out: usize, G: i32, count: i32): void {
   let t0 = f32x4.splat(0), t1 = f32x4.splat(0);
+  const mask = kept(<i32>0x8fffe000, G >> 31), factor = kept(0x77800000, G >> 31);
   for (let g = 0; g < G; g++) {
     let s0 = i32x4.splat(0), s1 = i32x4.splat(0);
     for (let j: usize = 0; j < 64; j += 8) {
@@ -118,8 +139,8 @@ function q8Row(x: usize, w: usize, s: usize, out: usize, G: i32, count: i32): vo
       w += 32;
     }
     const scale = v128.load_splat<f32>(x + SCALE);
-    t0 = finish(s0, f32x4.mul(scales4(s), scale), t0);
-    t1 = finish(s1, f32x4.mul(scales4(s + 8), scale), t1);
+    t0 = finish(s0, f32x4.mul(scalesBy(s, mask, factor), scale), t0);
+    t1 = finish(s1, f32x4.mul(scalesBy(s + 8, mask, factor), scale), t1);
     s += 16;
     x += RECORD;
   }
@@ -130,21 +151,21 @@ function q8Row(x: usize, w: usize, s: usize, out: usize, G: i32, count: i32): vo
 @inline
 function q4Row(x: usize, w: usize, s: usize, out: usize, G: i32, count: i32): void {
   let t0 = f32x4.splat(0), t1 = f32x4.splat(0);
+  const mask = kept(<i32>0x8fffe000, G >> 31), factor = kept(0x77800000, G >> 31);
+  const low = kept(ASC_FEATURE_RELAXED_SIMD ? 0x0f0f0f0f : 0x000f000f, G >> 31);
   for (let g = 0; g < G; g++) {
     let s0 = i32x4.splat(0), s1 = i32x4.splat(0);
     if (ASC_FEATURE_RELAXED_SIMD) {
       // Codes are below 16, where the relaxed product is exact on every processor, and so is the sum of a lane's sixteen products in 16 bits.
-      const low = i8x16.splat(15);
       for (let j: usize = 0; j < 32; j += 4) {
         const v = v128.load(w), a = v128.load_splat<i32>(x + BYTES + j);
-        s0 = i16x8.add(s0, i16x8.relaxed_dot_i8x16_i7x16_s(a, v128.and(v, low)));
-        s1 = i16x8.add(s1, i16x8.relaxed_dot_i8x16_i7x16_s(a, v128.and(i16x8.shr_u(v, 4), low)));
+        s0 = dotCodes(v128.and(v, low), a, s0);
+        s1 = dotCodes(v128.and(i16x8.shr_u(v, 4), low), a, s1);
         w += 16;
       }
       s0 = i32x4.extadd_pairwise_i16x8_s(s0);
       s1 = i32x4.extadd_pairwise_i16x8_s(s1);
     } else {
-      const low = i16x8.splat(15);
       for (let j: usize = 0; j < 64; j += 8) {
         const v = v128.load(w);
         const even = v128.load_splat<i32>(x + j), odd = v128.load_splat<i32>(x + j + 4);
@@ -155,8 +176,8 @@ function q4Row(x: usize, w: usize, s: usize, out: usize, G: i32, count: i32): vo
         w += 16;
       }
     }
-    t0 = finish4(s0, scales4(s), x, t0);
-    t1 = finish4(s1, scales4(s + 8), x, t1);
+    t0 = finish4(s0, scalesBy(s, mask, factor), x, t0);
+    t1 = finish4(s1, scalesBy(s + 8, mask, factor), x, t1);
     s += 16;
     x += RECORD;
   }
@@ -232,40 +253,64 @@ function q4Tile(x: usize, w: usize, s: usize, c: usize, N: i32, G: i32): void {
   v128.store(c, zero); v128.store(c, zero, 16); v128.store(c1, zero); v128.store(c1, zero, 16);
   v128.store(c2, zero); v128.store(c2, zero, 16); v128.store(c3, zero); v128.store(c3, zero, 16);
   let x1 = x + row, x2 = x1 + row, x3 = x2 + row;
-  const low = i16x8.splat(15);
+  const low = kept(ASC_FEATURE_RELAXED_SIMD ? 0x0f0f0f0f : 0x000f000f, G >> 31);
   for (let g = 0; g < G; g++) {
     let a0 = i32x4.splat(0), a1 = i32x4.splat(0), a2 = i32x4.splat(0), a3 = i32x4.splat(0);
     let b0 = i32x4.splat(0), b1 = i32x4.splat(0), b2 = i32x4.splat(0), b3 = i32x4.splat(0);
-    for (let j: usize = 0; j < 64; j += 8) {
-      const v = v128.load(w);
-      let lo = v128.and(v, low), hi = v128.and(i16x8.shr_u(v, 4), low);
-      let r = v128.load_splat<i32>(x + j);
-      a0 = dot(lo, r, a0);
-      b0 = dot(hi, r, b0);
-      r = v128.load_splat<i32>(x1 + j);
-      a1 = dot(lo, r, a1);
-      b1 = dot(hi, r, b1);
-      r = v128.load_splat<i32>(x2 + j);
-      a2 = dot(lo, r, a2);
-      b2 = dot(hi, r, b2);
-      r = v128.load_splat<i32>(x3 + j);
-      a3 = dot(lo, r, a3);
-      b3 = dot(hi, r, b3);
-      lo = v128.and(i16x8.shr_u(v, 8), low);
-      hi = i16x8.shr_u(v, 12);
-      r = v128.load_splat<i32>(x + j + 4);
-      a0 = dot(lo, r, a0);
-      b0 = dot(hi, r, b0);
-      r = v128.load_splat<i32>(x1 + j + 4);
-      a1 = dot(lo, r, a1);
-      b1 = dot(hi, r, b1);
-      r = v128.load_splat<i32>(x2 + j + 4);
-      a2 = dot(lo, r, a2);
-      b2 = dot(hi, r, b2);
-      r = v128.load_splat<i32>(x3 + j + 4);
-      a3 = dot(lo, r, a3);
-      b3 = dot(hi, r, b3);
-      w += 16;
+    if (ASC_FEATURE_RELAXED_SIMD) {
+      for (let j: usize = 0; j < 32; j += 4) {
+        const v = v128.load(w);
+        const lo = v128.and(v, low), hi = v128.and(i16x8.shr_u(v, 4), low);
+        let r = v128.load_splat<i32>(x + j, BYTES);
+        a0 = dotCodes(lo, r, a0);
+        b0 = dotCodes(hi, r, b0);
+        r = v128.load_splat<i32>(x1 + j, BYTES);
+        a1 = dotCodes(lo, r, a1);
+        b1 = dotCodes(hi, r, b1);
+        r = v128.load_splat<i32>(x2 + j, BYTES);
+        a2 = dotCodes(lo, r, a2);
+        b2 = dotCodes(hi, r, b2);
+        r = v128.load_splat<i32>(x3 + j, BYTES);
+        a3 = dotCodes(lo, r, a3);
+        b3 = dotCodes(hi, r, b3);
+        w += 16;
+      }
+      a0 = i32x4.extadd_pairwise_i16x8_s(a0); a1 = i32x4.extadd_pairwise_i16x8_s(a1);
+      a2 = i32x4.extadd_pairwise_i16x8_s(a2); a3 = i32x4.extadd_pairwise_i16x8_s(a3);
+      b0 = i32x4.extadd_pairwise_i16x8_s(b0); b1 = i32x4.extadd_pairwise_i16x8_s(b1);
+      b2 = i32x4.extadd_pairwise_i16x8_s(b2); b3 = i32x4.extadd_pairwise_i16x8_s(b3);
+    } else {
+      for (let j: usize = 0; j < 64; j += 8) {
+        const v = v128.load(w);
+        let lo = v128.and(v, low), hi = v128.and(i16x8.shr_u(v, 4), low);
+        let r = v128.load_splat<i32>(x + j);
+        a0 = dot(lo, r, a0);
+        b0 = dot(hi, r, b0);
+        r = v128.load_splat<i32>(x1 + j);
+        a1 = dot(lo, r, a1);
+        b1 = dot(hi, r, b1);
+        r = v128.load_splat<i32>(x2 + j);
+        a2 = dot(lo, r, a2);
+        b2 = dot(hi, r, b2);
+        r = v128.load_splat<i32>(x3 + j);
+        a3 = dot(lo, r, a3);
+        b3 = dot(hi, r, b3);
+        lo = v128.and(i16x8.shr_u(v, 8), low);
+        hi = i16x8.shr_u(v, 12);
+        r = v128.load_splat<i32>(x + j + 4);
+        a0 = dot(lo, r, a0);
+        b0 = dot(hi, r, b0);
+        r = v128.load_splat<i32>(x1 + j + 4);
+        a1 = dot(lo, r, a1);
+        b1 = dot(hi, r, b1);
+        r = v128.load_splat<i32>(x2 + j + 4);
+        a2 = dot(lo, r, a2);
+        b2 = dot(hi, r, b2);
+        r = v128.load_splat<i32>(x3 + j + 4);
+        a3 = dot(lo, r, a3);
+        b3 = dot(hi, r, b3);
+        w += 16;
+      }
     }
     const lo = scales4(s), hi = scales4(s + 8);
     v128.store(c, finish4(a0, lo, x, v128.load(c)));

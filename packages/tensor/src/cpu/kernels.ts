@@ -25,7 +25,7 @@ export interface Kernels {
   readonly matmulQ8: Kernel<9>;
   readonly matvec: Kernel<7>;
   readonly gemmQuantized: Kernel<12>;
-  readonly packQuantized: Kernel<6>;
+  readonly packQuantized: Kernel<7>;
   readonly quantizeActivations: Kernel<5>;
   readonly transpose: Kernel<4>;
   readonly crossEntropy: Kernel<7, number>;

@@ -109,10 +109,11 @@ export function multiplyWeight(c: CpuContext, a: number, b: Tensor, out: number,
     const inPanels = M < quantisedPanelRows ? 0 : M % 4 === 3 ? M : M - (M % 4);
     if (inPanels > 0) {
       const panels = Math.ceil(inPanels / 4);
+      const bits = dtype === 'q8' ? 8 : 4;
       const packed = c.scratch(panels * Math.ceil(K / 32) * quantisedPanelBytes);
-      kernels.packQuantized(rows, packed, inPanels, K, 0, panels);
+      kernels.packQuantized(rows, packed, inPanels, K, bits, 0, panels);
       const scratch = c.scratch(widenedBytes * c.threads);
-      kernels.gemmQuantized(packed, at, scales, out, inPanels, K, N, dtype === 'q8' ? 8 : 4, scratch, widenedBytes, 0, blocks);
+      kernels.gemmQuantized(packed, at, scales, out, inPanels, K, N, bits, scratch, widenedBytes, 0, blocks);
     }
     if (inPanels === M) return;
     const multiply = dtype === 'q8' ? kernels.matmulQ8 : kernels.matmulQ4;
