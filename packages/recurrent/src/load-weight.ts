@@ -36,6 +36,15 @@ export function quantizedProblems(source: TensorSource, name: string, shape: rea
   });
 }
 
+const storedDType = (source: TensorSource, parts: readonly StoredPart[]) =>
+  source.entries.get(parts[0]!.name)?.dtype.toLowerCase() as 'f32' | 'f16' | 'bf16' | undefined;
+
+/** Whether the stored bytes of a parameter are those that the device keeps, and come in pieces. */
+export function goesByPieces(source: TensorSource, shape: readonly number[], parts: readonly StoredPart[], dtype: WeightDType): boolean {
+  const format = storedFormat(source, parts);
+  return source.readSlice !== undefined && (format !== undefined || storedDType(source, parts) === (isMatrix(shape) ? dtype : 'f32'));
+}
+
 /**
  * One parameter on the device. A matrix is kept in `dtype`, one that is stored quantised stays what it is. Where the source reads slices, bytes that
  * stay what they are go to the device piece by piece, and others are rounded so. Throws ParamsError where it holds NaN or infinite
@@ -51,11 +60,11 @@ export async function loadWeight(
   signal?: AbortSignal,
 ): Promise<Tensor> {
   const format = storedFormat(source, parts);
-  const stored = source.entries.get(parts[0]!.name)?.dtype.toLowerCase() as 'f32' | 'f16' | 'bf16' | undefined;
+  const stored = storedDType(source, parts);
   const kept = format ?? (isMatrix(shape) ? dtype : 'f32');
   let tensor: Tensor | undefined;
   try {
-    if (source.readSlice !== undefined && (format ?? stored) === kept) {
+    if (goesByPieces(source, shape, parts, dtype)) {
       const suffixes = format === undefined ? [''] : weightParts(format, shape).map(({ suffix }) => suffix);
       const readers = suffixes.map((suffix) => rangeReader(source, parts, suffix));
       const read: ReadPiece = (part, begin, end, into) => {

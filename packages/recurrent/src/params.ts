@@ -3,7 +3,7 @@ import { type Device, disposeTree, OptionError, type Tensor, weightParts } from 
 import { requireFit } from './capacity.js';
 import type { RecurrentConfig } from './config.js';
 import { type ModelFamily, sandwich } from './family.js';
-import { loadWeight, quantizedProblems, storedFormat, type WeightDType } from './load-weight.js';
+import { goesByPieces, loadWeight, quantizedProblems, storedFormat, type WeightDType } from './load-weight.js';
 import { parameterShapes } from './shapes.js';
 import { ParamsError, type StoredPart, type TensorSource } from './source.js';
 
@@ -135,7 +135,7 @@ export interface LoadParamsOptions {
 }
 
 /**
- * Loads all parameters, one tensor at a time; f16 and bf16 become f32 unless `dtype` says otherwise. Throws ParamsError with every missing, extra and mis-shaped
+ * Loads all parameters, two at a time where their bytes go to the device as they are, else one; f16 and bf16 become f32 unless `dtype` says otherwise. Throws ParamsError with every missing, extra and mis-shaped
  * name, or naming the tensor that holds NaN or infinite values; what was loaded by then is given back. Throws ModelSizeError, before
  * anything is read, where the device has no room for all parameters.
  */
@@ -158,18 +158,31 @@ export async function loadParams(
   const quantized = [...stored.values()].some((parts) => storedFormat(source, parts) !== undefined);
   const keptIn = (name: string): WeightDType => storedFormat(source, stored.get(name)!) ?? options.dtype ?? 'f32';
   requireFit(source.name, config, device, quantized ? keptIn : (options.dtype ?? 'f32'), { family, stored: quantized });
+  const parameters = parameterShapes(config, family);
+  const matrices = options.dtype ?? 'f32';
+  // While the last pieces of one parameter come, the first of the next are asked for; but where parameters are held on the host, one is enough.
+  const lanes = [...stored].every(([name, parts]) => goesByPieces(source, parameters.get(name)!, parts, matrices)) ? 2 : 1;
   const tensors = new Map<string, Tensor>();
-  try {
-    const parameters = parameterShapes(config, family);
-    for (const [name, parts] of stored) {
-      options.signal?.throwIfAborted();
-      const shape = parameters.get(name)!;
-      tensors.set(name, await loadWeight(device, source, name, shape, parts, options.dtype ?? 'f32', options.signal));
-      options.onProgress?.({ name, loaded: tensors.size, total: parameters.size });
+  const waiting = [...stored];
+  const failures: unknown[] = [];
+  const lane = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const [name, parts] = next;
+      try {
+        options.signal?.throwIfAborted();
+        tensors.set(name, await loadWeight(device, source, name, parameters.get(name)!, parts, matrices, options.signal));
+        options.onProgress?.({ name, loaded: tensors.size, total: parameters.size });
+      } catch (error) {
+        waiting.length = 0;
+        failures.push(error);
+      }
     }
-    return paramsFromNames(tensors);
-  } catch (error) {
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+  if (failures.length > 0) {
     disposeTree(tensors);
-    throw error;
+    throw failures[0];
   }
+  // In the order of the checkpoint, whichever came first.
+  return paramsFromNames(new Map([...stored.keys()].map((name) => [name, tensors.get(name)!])));
 }

@@ -167,6 +167,29 @@ describe('quantised checkpoints', () => {
     await expect(load(plain, undefined, true)).rejects.toThrow('transformer.ln_f.weight holds NaN or infinite values');
   });
 
+  it.each([
+    ['as they are', undefined, 2],
+    ['rounded', 'q4', 1],
+  ] as const)('are read two at a time at most: %s', async (_, dtype, most) => {
+    const source = sourceOf(entries(), true);
+    const under = new Set<string>();
+    let atOnce = 0;
+    const readSlice = async (one: string, begin: number, end: number) => {
+      under.add(one);
+      atOnce = Math.max(atOnce, under.size);
+      // The first that is asked for comes last.
+      await new Promise((resolve) => setTimeout(resolve, one.includes('wte') ? 50 : 0));
+      under.delete(one);
+      return source.readSlice!(one, begin, end);
+    };
+    const weights = { ...source, readSlice };
+    const model = await loadRecurrentModel({ device, config: configJson(tinyConfig), weights, ...(dtype ? { dtype } : {}) });
+    const plain = await load(entries(), dtype, false);
+    expect(atOnce).toBe(most);
+    expect([...(await saved(model.params))]).toEqual([...(await saved(plain.params))]);
+    for (const owner of [model, plain]) owner.dispose();
+  });
+
   it('stop between two slices when they are aborted', async () => {
     const source = sourceOf(await quantised(), true);
     const stop = new AbortController();
