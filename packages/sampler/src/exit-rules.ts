@@ -85,8 +85,8 @@ export const cosine = (options: ExitRuleOptions = {}): ExitRule =>
  */
 export const acceleration = (options: ExitRuleOptions = {}): ExitRule =>
   rule('acceleration', 0.03, options, (start, _, threshold) => {
-    let previous = keep(copy(start));
-    let step = keep(affine(start, { scale: 0 }));
+    const first = tidy(start.device, () => ({ state: copy(start), step: affine(start, { scale: 0 }) }));
+    let [previous, step]: [Tensor, Tensor] = [keep(first.state), keep(first.step)];
     let hits = 0;
     return {
       measure({ state }) {

@@ -146,14 +146,19 @@ export class ExitWatch {
   }
 }
 
-/** Numbers (1) of checks, in one reading for each dtype. Disposes the tensors. */
+/** Numbers (1) of checks, in one reading for each dtype. Disposes the tensors, also where it throws. */
 export function readNumbers(tensors: readonly Tensor[]): Promise<number[]> {
   const kinds = (['f32', 'i32'] as const).map((dtype) => tensors.flatMap((tensor, i) => (tensor.dtype === dtype ? [i] : [])));
-  const joined = kinds.map((places) => {
-    if (places.length === 0) return undefined;
-    const own = places.map((i) => tensors[i]!);
-    return own.length === 1 ? own[0]! : tidy(own[0]!.device, () => concat(own, 0));
-  });
+  const joined: (Tensor | undefined)[] = [];
+  try {
+    for (const places of kinds) {
+      const own = places.map((i) => tensors[i]!);
+      joined.push(own.length > 1 ? tidy(own[0]!.device, () => concat(own, 0)) : own[0]);
+    }
+  } catch (error) {
+    for (const tensor of [...tensors, ...joined]) tensor?.dispose();
+    throw error;
+  }
   for (const tensor of tensors) if (!joined.includes(tensor)) tensor.dispose();
   const reading = Promise.all(joined.map(async (tensor) => (tensor === undefined ? [] : [...(await tensor.data())])))
     .then((read) => {

@@ -9,7 +9,7 @@ import { pause, pauseDue } from './pause.js';
 import { requestOf } from './plain.js';
 import { emptyTally, newLane } from './run.js';
 import { chooseTokens } from './sampling.js';
-import { type Asked, type Flight, finalState, flat, isDeep, type Job, mostFlights, type Waiting } from './scheduler-work.js';
+import { type Asked, type Flight, finalState, flat, isDeep, type Job, mostFlights, type Waiting, type Work } from './scheduler-work.js';
 
 export interface SchedulerOptions {
   readonly model: LanguageModel;
@@ -241,25 +241,41 @@ export class Scheduler {
         pass.dispose();
       }
     });
+    // What a request brings with it, a rule or a depth by token, may throw: the others are on their way.
     jobs.forEach((job, b) => {
-      const { lane, run } = job;
+      try {
+        job.work = this.#begin(job, { tokens: tokens[b]!, positions: positions[b]! }, made[b]!);
+      } catch (error) {
+        this.#fail(job, error);
+      }
+    });
+  }
+
+  /** The work of a job whose e is made; where it throws, e and the warm state are given back. */
+  #begin(
+    job: Job,
+    { tokens, positions }: Pick<Work, 'tokens' | 'positions'>,
+    { e, warm }: { readonly e: Tensor; readonly warm: Tensor | undefined },
+  ): Work {
+    const { lane, run } = job;
+    let state = warm;
+    let watch: ExitWatch | undefined;
+    try {
       const index = lane.tokens.length - lane.promptLength;
       const exit = index > 0 || run.exit?.inPrefill === true ? run.exit : undefined;
-      const state = made[b]!.warm ?? this.#freshState(job, positions[b]!);
+      state ??= this.#freshState(job, positions);
       const depth = run.depth(index);
-      const watch = exit === undefined ? undefined : this.#watch(exit, depth, state);
-      const later = watch?.patient === true && T === 1 && (exit!.readEvery !== undefined || model.device.kind !== 'cpu');
-      job.work = {
-        tokens: tokens[b]!,
-        positions: positions[b]!,
-        depth,
-        e: made[b]!.e,
-        state,
-        loop: 0,
-        watch,
-        journal: later ? this.#cache.openJournal?.(lane.sequence) : undefined,
-      };
-    });
+      watch = exit === undefined ? undefined : this.#watch(exit, depth, state);
+      const onDevice = exit?.readEvery !== undefined || this.#options.model.device.kind !== 'cpu';
+      const later = watch?.patient === true && positions.length === 1 && onDevice;
+      const journal = later ? this.#cache.openJournal?.(lane.sequence) : undefined;
+      return { tokens, positions, depth, e, state, loop: 0, watch, journal };
+    } catch (error) {
+      e.dispose();
+      state?.dispose();
+      watch?.dispose();
+      throw error;
+    }
   }
 
   #watch(exit: ExitRule, depth: number, state: Tensor): ExitWatch {
@@ -342,7 +358,13 @@ export class Scheduler {
         }
       }
     }
-    if (asked.length > 0) this.#flights.push({ asked, numbers: readNumbers(asked.map(({ number }) => number)) });
+    if (asked.length > 0) {
+      try {
+        this.#flights.push({ asked, numbers: readNumbers(asked.map(({ number }) => number)) });
+      } catch (error) {
+        for (const { job } of asked) this.#fail(job, error);
+      }
+    }
     await Promise.all(plainly);
     const waits = ({ job, work }: Asked) =>
       job.work === work && work.watch!.ended === undefined && (work.journal === undefined || isDeep(work));
@@ -350,7 +372,10 @@ export class Scheduler {
       const somebody = jobs.length === 0 || this.#flights.some((flight) => flight.asked.some(waits));
       if (!somebody && this.#flights.length < mostFlights) return;
       const flight = this.#flights.shift()!;
-      const numbers = await flight.numbers;
+      const numbers = await flight.numbers.catch((error: unknown) => {
+        for (const { job, work } of flight.asked) if (job.work === work) this.#fail(job, error);
+        return [];
+      });
       for (const [i, { job, work, mark }] of flight.asked.entries()) {
         const watch = work.watch!;
         if (job.work !== work || watch.ended !== undefined) continue;

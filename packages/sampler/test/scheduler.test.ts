@@ -2,7 +2,7 @@ import { parseKVPolicy } from '@unroll/nn';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { type GeneratedToken, kl, latentDiff, type RequestOptions, Scheduler } from '../src/index.js';
+import { customExit, type GeneratedToken, kl, latentDiff, qExit, type RequestOptions, Scheduler } from '../src/index.js';
 import { all, run, tinyModel, tokensOf } from './support.js';
 
 // Many runs on a machine that may be busy.
@@ -17,6 +17,9 @@ beforeAll(() => {
 afterAll(() => device.dispose());
 
 const alone = (request: RequestOptions) => run({ ...request, model, policy: parseKVPolicy('latest') });
+const fail = (message: string): never => {
+  throw new Error(message);
+};
 const essence = ({ token, logprob, recurrences, exit, finish }: GeneratedToken) => ({ token, logprob, recurrences, exit, finish });
 
 const requests = fc.record({
@@ -110,6 +113,26 @@ describe('depth-aware batching', () => {
     expect(a).toMatchObject({ status: 'rejected', reason: { message: expect.stringMatching(/of as many/) } });
     expect(b).toMatchObject({ status: 'rejected', reason: { name: 'AbortError' } });
     expect(tokensOf((c as PromiseFulfilledResult<GeneratedToken[]>).value)).toEqual(tokensOf(await alone(base)));
+    scheduler.dispose();
+    expect(device.memory().buffers).toBe(idle);
+  });
+
+  it.each<[string, Partial<RequestOptions>, RegExp]>([
+    ['a rule that throws as it begins', { exit: customExit({ name: 'none', begin: () => fail('no rule') }) }, /no rule/],
+    ['a rule that the model has nothing for', { exit: qExit() }, /no exit gate/],
+    ['a depth that throws', { recurrences: (index) => (index < 2 ? 3 : fail('no depth')) }, /no depth/],
+    ['a depth that is none', { recurrences: (index) => (index < 2 ? 3 : 0) }, /depth\) of token 2 must be a whole number from 1/],
+  ])('%s ends its own request and no other', async (_, how, message) => {
+    const scheduler = new Scheduler({ model, sequences: 3 });
+    const base = { prompt: [1, 2], recurrences: 4, maxNewTokens: 6, stopTokens: [] };
+    const [before, bad, behind] = await Promise.allSettled([
+      all(scheduler.add(base)),
+      all(scheduler.add({ ...base, ...how })),
+      all(scheduler.add({ ...base, seed: 7 })),
+    ]);
+    expect(bad).toMatchObject({ status: 'rejected', reason: { message: expect.stringMatching(message) } });
+    expect(before).toMatchObject({ status: 'fulfilled', value: (await alone(base)).map(({ token }) => ({ token })) });
+    expect(behind).toMatchObject({ status: 'fulfilled', value: (await alone({ ...base, seed: 7 })).map(({ token }) => ({ token })) });
     scheduler.dispose();
     expect(device.memory().buffers).toBe(idle);
   });
