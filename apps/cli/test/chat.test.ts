@@ -201,6 +201,20 @@ describe('chat on a terminal', () => {
     expect(screen).toContain('Goodbye');
   });
 
+  it('leaves on Ctrl-D in an empty line, not on one in a text', async () => {
+    const { code, screen } = await typing(
+      [],
+      [
+        [/You/, '731+094==\u001b[D\u0004'],
+        [/731\+094=/, '\r'],
+        [/0825/, '\u0004'],
+      ],
+    );
+    expect(code).toBe(0);
+    expect(screen).toContain('Goodbye');
+    expect(screen.lastIndexOf('\u001b[?25h')).toBeGreaterThan(screen.lastIndexOf('\u001b[?25l'));
+  });
+
   it('ends a reply on Ctrl-C and keeps the conversation; leaves with 130 on two at the prompt', async () => {
     const file = join(temporaryFolder(), 'saved.json');
     const { code, screen } = await typing(

@@ -1,3 +1,4 @@
+import type { Key } from 'node:readline';
 import type { Io } from '../io.js';
 import { styleFor, table, wrap } from '../style.js';
 import { HELP } from './commands.js';
@@ -52,8 +53,23 @@ export async function terminalFrontend(io: Io, terminal: NonNullable<Io['termina
       aside(remark);
     },
     async read() {
-      const line = await clack.text({ message: 'You', placeholder: '/help lists the commands', input, output });
-      return clack.isCancel(line) ? INTERRUPT : (line ?? '');
+      // On Ctrl-D in an empty line the line reader below the prompt closes, of which the prompt learns nothing: it would wait for ever.
+      const ended = new AbortController();
+      const end = (): void => ended.abort();
+      const key = (_: unknown, { ctrl, name }: Key = {}): void => {
+        if (ctrl === true && name === 'd') setImmediate(() => input.isPaused() && end());
+      };
+      input.on('keypress', key);
+      input.on('end', end);
+      try {
+        const prompt = { message: 'You', placeholder: '/help lists the commands', input, output, signal: ended.signal };
+        const line = await clack.text(prompt);
+        if (ended.signal.aborted) return undefined;
+        return clack.isCancel(line) ? INTERRUPT : (line ?? '');
+      } finally {
+        input.off('keypress', key);
+        input.off('end', end);
+      }
     },
     async reply(pieces) {
       let begun = false;
