@@ -74,6 +74,18 @@ export class Fields {
     if (!condition) this.problems.push(problem);
   }
 
+  /** Width, heads and head size belong together. What one of them that is missing would make wrong as well is not reported. */
+  checkHeads(widthName: string, width: number, heads: number, kvHeads: number, headSize: number): void {
+    const size = width / heads;
+    if (Number.isFinite(size)) {
+      this.check(width % heads === 0, `"${widthName}" ${width} must be a multiple of the ${heads} heads`);
+      this.check(headSize === size, `"head_dim" must be ${widthName} / heads = ${size}; got ${headSize}`);
+      this.check(size % 2 === 0, `rotary positions turn pairs: the head size ${size} must be even`);
+    }
+    if (Number.isFinite(heads / kvHeads))
+      this.check(heads % kvHeads === 0, `${heads} heads must be a multiple of "num_key_value_heads" ${kvHeads}`);
+  }
+
   /** A field that may be absent and otherwise has one of these values: others change the computation in a way that is not implemented. */
   oneOf(name: string, values: readonly unknown[]): void {
     this.#seen.add(name);

@@ -37,7 +37,7 @@ const carried = [
 export function parseOuroConfig(fields: Fields): RecurrentConfig {
   const width = fields.count(['hidden_size'], 1, mostWidth);
   const heads = fields.count(['num_attention_heads'], 1, mostWidth);
-  const kvHeads = fields.count(['num_key_value_heads'], 1, mostWidth, heads);
+  const kvHeads = fields.count(['num_key_value_heads'], 1, mostWidth, heads ?? Number.NaN);
   const D = fields.count(['head_dim'], 1, mostWidth, width / heads);
   const steps = fields.count(['total_ut_steps'], 1, mostRecurrences, 4);
   const config: RecurrentConfig = {
@@ -60,10 +60,7 @@ export function parseOuroConfig(fields: Fields): RecurrentConfig {
     stateStd: 0,
     ...ropeScalingOf(fields),
   };
-  fields.check(width % heads === 0, `"hidden_size" ${width} must be a multiple of the ${heads} heads`);
-  fields.check(D === width / heads, `"head_dim" must be hidden_size / heads = ${width / heads}; got ${D}`);
-  fields.check((width / heads) % 2 === 0, `rotary positions turn pairs: the head size ${width / heads} must be even`);
-  fields.check(heads % kvHeads === 0, `${heads} heads must be a multiple of "num_key_value_heads" ${kvHeads}`);
+  fields.checkHeads('hidden_size', width, heads, kvHeads, D);
   const types = fields.take(['layer_types'], 'a list of "full_attention"', (value) => isFull(value), []);
   fields.check(
     !Array.isArray(types) || types.length === 0 || types.length === config.coreLayers,

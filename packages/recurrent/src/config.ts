@@ -77,6 +77,9 @@ const carried = new Set([
   'pad_token_id',
 ]);
 
+// What no model without recurrence has.
+const layerFields = ['n_layers_in_prelude', 'n_layers_in_recurrent_block', 'n_layers_in_coda'] as const;
+
 export interface ParseConfigOptions {
   /** Fields to let pass although they are unknown. */
   readonly allowUnknown?: readonly string[];
@@ -91,7 +94,15 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
     throw new ConfigError(`config.json: must hold one JSON object; got ${Array.isArray(json) ? 'an array' : String(json)}`);
   }
   const fields = new Fields(json as Record<string, unknown>);
-  const config = (json as { model_type?: unknown }).model_type === 'ouro' ? parseOuroConfig(fields) : parseHuginnConfig(fields);
+  const type = fields.json.model_type;
+  if (type !== 'ouro' && layerFields.every((name) => fields.json[name] === undefined)) {
+    throw new ConfigError(
+      `config.json: no recurrent-depth model${type === undefined ? '' : `, but one of model_type ${JSON.stringify(type)}`}: it has none of ` +
+        `${layerFields.map((name) => `"${name}"`).join(', ')}, which the layouts of Huginn (huginn_raven) and its retrofits have; ` +
+        'the other layout that can be read has model_type "ouro"',
+    );
+  }
+  const config = type === 'ouro' ? parseOuroConfig(fields) : parseHuginnConfig(fields);
   const allowed = new Set(options.allowUnknown ?? []);
   const unknown = fields.rest().filter((name) => !allowed.has(name));
   fields.check(
@@ -106,7 +117,7 @@ export function parseRecurrentConfig(json: unknown, options: ParseConfigOptions 
 function parseHuginnConfig(fields: Fields): RecurrentConfig {
   const width = fields.count(['n_embd'], 1, mostWidth);
   const heads = fields.count(['n_heads', 'num_attention_heads'], 1, mostWidth);
-  const kvHeads = fields.count(['num_key_value_heads'], 1, mostWidth, heads);
+  const kvHeads = fields.count(['num_key_value_heads'], 1, mostWidth, heads ?? Number.NaN);
   const D = fields.count(['head_dim'], 1, mostWidth, width / heads);
   const preludeLayers = fields.count(['n_layers_in_prelude'], 0, mostLayers);
   const coreLayers = fields.count(['n_layers_in_recurrent_block'], 1, mostLayers);
@@ -134,13 +145,13 @@ function parseHuginnConfig(fields: Fields): RecurrentConfig {
     ...initValues(fields, width),
     ...ropeScalingOf(fields),
   };
-  fields.check(width % heads === 0, `"n_embd" ${width} must be a multiple of the ${heads} heads`);
-  fields.check(D === width / heads, `"head_dim" must be n_embd / heads = ${width / heads}; got ${D}`);
-  fields.check((width / heads) % 2 === 0, `rotary positions turn pairs: the head size ${width / heads} must be even`);
-  fields.check(heads % kvHeads === 0, `${heads} heads must be a multiple of "num_key_value_heads" ${kvHeads}`);
-  fields.check(!config.qkBias || heads === kvHeads, `"qk_bias" needs as many key heads as query heads; got ${kvHeads} and ${heads}`);
+  fields.checkHeads('n_embd', width, heads, kvHeads, D);
+  fields.check(
+    !config.qkBias || !Number.isFinite(heads / kvHeads) || heads === kvHeads,
+    `"qk_bias" needs as many key heads as query heads; got ${kvHeads} and ${heads}`,
+  );
   const total = fields.count(['n_layers'], 1, 3 * mostLayers, layers);
-  fields.check(total === layers, `"n_layers" must be the sum of prelude, core and coda, ${layers}; got ${total}`);
+  fields.check(Number.isNaN(layers) || total === layers, `"n_layers" must be the sum of prelude, core and coda, ${layers}; got ${total}`);
 
   for (const [name, values] of Object.entries(implemented)) fields.oneOf(name, values);
   fields.pass(carried);

@@ -89,6 +89,32 @@ describe('config.json', () => {
     );
   });
 
+  it('reports a missing field once, and nothing that follows from it', () => {
+    const problemsWithout = (...names: string[]) => {
+      try {
+        parseRecurrentConfig(without(...names));
+      } catch (error) {
+        return (error as Error).message
+          .replace('config.json: ', '')
+          .split('; ')
+          .filter((part) => !part.startsWith('it must be'));
+      }
+      return [];
+    };
+    expect(problemsWithout('n_embd')).toEqual(['"n_embd" is missing']);
+    expect(problemsWithout('num_attention_heads', 'num_key_value_heads')).toEqual(['"n_heads" or "num_attention_heads" is missing']);
+    expect(problemsWithout('num_attention_heads')).toEqual(['"n_heads" or "num_attention_heads" is missing']);
+    expect(problemsWithout('n_layers_in_coda')).toEqual(['"n_layers_in_coda" is missing']);
+  });
+
+  it('says of a model without recurrence that it is none', () => {
+    const llama = { model_type: 'llama', hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, vocab_size: 100 };
+    expect(() => parseRecurrentConfig(llama)).toThrow(
+      /no recurrent-depth model, but one of model_type "llama": it has none of .*huginn_raven.*ouro/,
+    );
+    expect(() => parseRecurrentConfig({})).toThrow(/no recurrent-depth model: it has none of "n_layers_in_prelude"/);
+  });
+
   it('lets a field pass by name', () => {
     expect(parse({ note: 1 }, { allowUnknown: ['note'] })).toEqual(tinyConfig);
   });
