@@ -65,7 +65,8 @@ export const batchStrategyArgs = {
   'kv-policy': {
     type: 'string',
     valueHint: 'NAME',
-    description: 'keys that are kept and read: full, latest, always-last, skip, last-only, and -compress-sN behind it or alone',
+    description:
+      'keys that are kept and read: full, latest, always-last, skip, last-only; behind it or alone compress-sN, compress-rN, compress-anchor',
   },
   'warm-start': {
     type: 'string',
@@ -85,6 +86,7 @@ export const strategyArgs = {
   wavefront: {
     type: 'string',
     valueHint: 'R[,…]',
-    description: 'refine a window of tokens, R recurrences a round; then headway=, window=, freeze=, threshold=, ema=, noise=, continuous',
+    description:
+      'refine a window of tokens, R recurrences a round; then headway=, window=, freeze=, threshold=, ema=, noise=, rounds=, continuous',
   },
 } as const satisfies ArgsDef;

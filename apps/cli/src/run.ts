@@ -16,6 +16,8 @@ function takeGlobals(argv: readonly string[]): { debug: boolean; help: boolean; 
 }
 
 async function dispatch(argv: readonly string[], help: boolean, io: Io): Promise<number> {
+  // `unroll help COMMAND` is `unroll COMMAND --help`.
+  if (argv[0] === 'help' && argv.length > 1) return dispatch(argv.slice(1), true, io);
   const [name, ...rest] = argv;
   if (name === undefined && !help) {
     const { runDemo } = await import('./demo/demo.js');

@@ -1,5 +1,6 @@
 import type { GenerateOptions } from '@unroll/sampler';
-import { type Flags, readDepth, readList, readNumber, readWhole } from './args.js';
+import { type Flags, readDepth, readList, readNumber, readText, readWhole } from './args.js';
+import { UsageError } from './errors.js';
 
 /** The sampling and state flags as options of `generate`; absent flags are absent. Throws UsageError. */
 export function samplingOptions(flags: Flags): Partial<GenerateOptions> {
@@ -18,5 +19,13 @@ export function samplingOptions(flags: Flags): Partial<GenerateOptions> {
     seed: readWhole(flags, 'seed', 0),
     initScale: readNumber(flags, 'init-scale', 0, 1e6),
   };
+  if (options.stopStrings?.includes('')) throw new UsageError('--stop must be a text of at least one character; got ""');
+  if (options.temperature === undefined) {
+    const alone = ['top-k', 'top-p', 'min-p'].find((name) => readText(flags, name) !== undefined);
+    if (alone !== undefined)
+      throw new UsageError(
+        `--${alone} says what is sampled from, and without --temperature the most likely token is taken; give --temperature X with it, such as 1`,
+      );
+  }
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }

@@ -12,7 +12,7 @@ import {
 } from '@unroll/sampler';
 import { didYouMean, type Flags, parseNumber, readText, readWhole } from './args.js';
 import { UsageError } from './errors.js';
-import { grouped } from './style.js';
+import { counted, grouped } from './style.js';
 
 /** Leaves out what is undefined. */
 const given = <T extends object>(options: { readonly [K in keyof T]: T[K] | undefined }): T =>
@@ -108,12 +108,11 @@ export function strategyOptions(flags: Flags): Partial<CommonOptions> {
 
 /** A run's report as one line, without a line end. */
 export function reportLine({ newTokens, meanRecurrences, corePasses, speculation, wavefront, cache }: RunReport): string {
-  const one = (count: number, name: string, plural = `${name}s`) => `${grouped(count)} ${count === 1 ? name : plural}`;
   return [
-    `${one(newTokens, 'new token')}, ${meanRecurrences.toFixed(2)} recurrences a token`,
-    `${one(corePasses, 'core pass', 'core passes')}, prefill included`,
-    ...(speculation === undefined ? [] : [`${speculation.accepted} of ${one(speculation.drafted, 'draft')} accepted`]),
-    ...(wavefront === undefined ? [] : [one(wavefront.rounds, 'wavefront round')]),
-    `KV ${grouped(cache.logicalBytes)} bytes in ${one(cache.slots, 'slot')}`,
+    `${counted(newTokens, 'new token')}, ${meanRecurrences.toFixed(2)} recurrences a token`,
+    `${counted(corePasses, 'core pass', 'core passes')}, prefill included`,
+    ...(speculation === undefined ? [] : [`${speculation.accepted} of ${counted(speculation.drafted, 'draft')} accepted`]),
+    ...(wavefront === undefined ? [] : [counted(wavefront.rounds, 'wavefront round')]),
+    `KV ${grouped(cache.logicalBytes)} bytes in ${counted(cache.slots, 'slot')}`,
   ].join('; ');
 }

@@ -97,3 +97,9 @@ export const percent = (share: number): string => `${(100 * share).toFixed(1)} %
 
 /** 1234567 -> 1,234,567 */
 export const grouped = (value: number): string => String(value).replace(/\B(?=(\d{3})+$)/g, ',');
+
+/** 1 file, 2 files */
+export const counted = (count: number, name: string, plural = `${name}s`): string => `${grouped(count)} ${count === 1 ? name : plural}`;
+
+/** Three digits that count: 0.000267, 54.1, 21,400 */
+export const rounded = (value: number): string => (value < 1000 ? value.toPrecision(3) : grouped(Number(value.toPrecision(3))));

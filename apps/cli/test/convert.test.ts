@@ -79,7 +79,9 @@ describe('make-checkpoint', () => {
     expect((await unroll(['make-checkpoint', join(root, 'x'), '--width', '30', '--heads', '4'])).err).toMatch(
       /must be a multiple of the 4 heads/,
     );
-    expect((await unroll(['make-checkpoint', source, ...SIZES])).err).toMatch(/already has "model.safetensors"/);
+    expect((await unroll(['make-checkpoint', source, ...SIZES])).err).toMatch(
+      /already has "model.safetensors"; choose an empty folder or give --overwrite/,
+    );
   });
 });
 

@@ -83,6 +83,11 @@ describe('the program', () => {
     }
   });
 
+  it('takes "help COMMAND" for "COMMAND --help"', async () => {
+    expect(await unroll(['help', 'eval'])).toEqual(await unroll(['eval', '--help']));
+    expect((await unroll(['help', 'evil'])).err).toMatch(/unknown command "evil"; did you mean "unroll eval"/);
+  });
+
   it('prints its version', async () => {
     expect((await unroll(['--version'])).out).toMatch(/^\d+\.\d+\.\d+\n$/);
   });

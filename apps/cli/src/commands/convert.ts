@@ -12,7 +12,7 @@ import { modelArgs } from '../flags.js';
 import type { Io } from '../io.js';
 import { modelChoice, openModel } from '../model/load.js';
 import { createProgress } from '../progress.js';
-import { bytes } from '../style.js';
+import { bytes, counted } from '../style.js';
 
 const FORMATS = ['bf16', 'f16', 'q8', 'q4'] as const;
 const COPIED = [
@@ -114,7 +114,7 @@ async function run(flags: Flags, io: Io): Promise<number> {
       io.stdout.write(`${JSON.stringify({ ...result, ...(compared === undefined ? {} : { verify: compared }) })}\n`);
     else {
       io.stdout.write(
-        `${to}: ${bytes(made.bytes)} in ${made.shards.length} files${kept > 0 ? ` (${kept} were there)` : ''}, ${result.seconds} s\n`,
+        `${to}: ${bytes(made.bytes)} in ${counted(made.shards.length, 'file')}${kept > 0 ? ` (${kept} were there)` : ''}, ${result.seconds} s\n`,
       );
       if (made.dropped.length > 0) io.stdout.write(`left out: ${made.dropped.join(', ')}\n`);
       if (compared !== undefined) {

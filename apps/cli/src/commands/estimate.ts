@@ -27,7 +27,7 @@ import { openDevice } from '../model/device.js';
 import { findModel, type ModelFiles } from '../model/files.js';
 import { readJson } from '../model/json.js';
 import { modelChoice } from '../model/load.js';
-import { bytes, grouped, short, styleFor, table } from '../style.js';
+import { bytes, grouped, rounded, short, styleFor, table } from '../style.js';
 
 const DEPTHS = [1, 4, 8, 16, 32];
 const FAMILIES: readonly ModelFamily[] = [sandwich, llama, olmo2, ouro];
@@ -198,8 +198,8 @@ function show(report: Report, io: Io): string {
       short(row.weightsPerToken),
       bytes(row.bytesPerToken),
       short(row.flopsPerToken),
-      row.secondsPerToken?.toPrecision(3) ?? '-',
-      row.secondsPerToken === undefined ? '-' : (1 / row.secondsPerToken).toPrecision(3),
+      row.secondsPerToken === undefined ? '-' : rounded(row.secondsPerToken),
+      row.secondsPerToken === undefined ? '-' : rounded(1 / row.secondsPerToken),
     ].map(String),
   );
   const kvHead = ['depth', ...report.byDepth.map(({ recurrences }) => String(recurrences))];

@@ -17,5 +17,5 @@ export const commands: Readonly<Record<string, Entry>> = {
   compare: { description: 'strategies side by side: accuracy, recurrences, passes, memory, speed', load: () => import('./compare.js') },
   train: { description: 'train a model from a config file', load: () => import('./train.js') },
   parity: { description: "compare with a reference implementation's recorded outputs", load: () => import('./parity.js') },
-  bench: { description: 'what a generated token costs on WebGPU, as JSON', load: () => import('./bench.js') },
+  bench: { description: 'what a generated token costs, on WebGPU or the CPU, as JSON', load: () => import('./bench.js') },
 };

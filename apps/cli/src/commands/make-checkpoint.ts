@@ -1,12 +1,13 @@
 import { mkdir } from 'node:fs/promises';
+import { CheckpointError } from '@unroll/checkpoint';
 import { removeTemporaries } from '@unroll/checkpoint/node';
 import { type Flags, readFlag, readText, readWhole } from '../args.js';
 import type { Command } from '../command.js';
-import { EXIT, UsageError } from '../errors.js';
+import { CommandError, EXIT, UsageError } from '../errors.js';
 import type { Io } from '../io.js';
 import { HUGINN, makeCheckpoint } from '../make/make.js';
 import { createProgress } from '../progress.js';
-import { bytes } from '../style.js';
+import { bytes, counted } from '../style.js';
 
 const SIZES = Object.keys(HUGINN) as (keyof typeof HUGINN)[];
 
@@ -62,8 +63,13 @@ async function run(flags: Flags, io: Io): Promise<number> {
     });
     progress.done();
     const all = written.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    io.stdout.write(`${folder}: ${bytes(all)} in ${written.length} files, ${((performance.now() - began) / 1000).toFixed(1)} s\n`);
+    io.stdout.write(
+      `${folder}: ${bytes(all)} in ${counted(written.length, 'file')}, ${((performance.now() - began) / 1000).toFixed(1)} s\n`,
+    );
     return EXIT.ok;
+  } catch (error) {
+    if (!CheckpointError.is(error) || error.code !== 'exists') throw error;
+    throw new CommandError(error.message.replace(/^writeCheckpoint: /, '').replace('pass { overwrite: true }', 'give --overwrite'));
   } finally {
     progress.done();
     device.dispose();
