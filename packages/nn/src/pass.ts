@@ -133,7 +133,8 @@ export class Pass {
 export function uncachedPass(device: Device, batch: number, positions: Int32Array): Pass {
   return new Pass(device, batch, positions, (_, k, v, pass) => {
     const T = pass.length;
-    const width = Math.max(1, ...positions.map((position) => position + 1));
+    // Not by spreading: a call takes some 100,000 arguments, a batch has more tokens.
+    const width = positions.reduce((most, position) => Math.max(most, position + 1), 1);
     const keyRows = new Int32Array(batch * width).fill(-1);
     positions.forEach((position, i) => {
       if (position >= 0) keyRows[Math.floor(i / T) * width + position] = i;

@@ -234,6 +234,20 @@ describe('KVCache', () => {
   });
 });
 
+it('a pass without a cache may be over as many tokens as a batch for training has', () => {
+  const [B, T] = [256, 1024];
+  const pass = uncachedPass(
+    device,
+    B,
+    Int32Array.from({ length: B * T }, (_, i) => i % T),
+  );
+  const k = device.zeros([B, T, 1, 1]);
+  const view = pass.keys(coreCall(0), k, k);
+  expect(view.keyRows.shape).toEqual([B, T]);
+  for (const tensor of [k, view.k, view.v, view.keyRows]) tensor.dispose();
+  pass.dispose();
+});
+
 it('a pass without a cache sees its own call alone', async () => {
   const pass = uncachedPass(device, 2, leftPaddedPositions([2, 1]));
   const q = device.tensor([1, 2, 3, 4, 5, 6, 7, 8], [2, 2, 1, 2]);
