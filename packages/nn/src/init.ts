@@ -32,7 +32,7 @@ export function truncatedNormal(device: Device, shape: Shape, { std, bound = 3, 
   const rows = width === 0 ? 0 : sizeOf(shape) / width;
   const key = threefry2x32(randomKey(seed, 'init'), [index, 0]);
   const target = device.zeros(shape, { memory });
-  tidy(device, () => {
+  const fill = () => {
     const count = (length: number) => device.tensor(Int32Array.from({ length }, (_, i) => i));
     const keys = device.tensor(
       new Int32Array(2 * rows).map((_, i) => key[i % 2]!),
@@ -40,8 +40,14 @@ export function truncatedNormal(device: Device, shape: Shape, { std, bound = 3, 
     );
     const drawn = randomRows(keys, count(rows), { distribution: 'truncatedNormal', width, std, bound });
     scatterRows(target, count(shape[0]!), reshape(drawn, shape));
-  });
-  return target;
+  };
+  try {
+    tidy(device, fill);
+    return target;
+  } catch (error) {
+    target.dispose();
+    throw error;
+  }
 }
 
 export function constant(device: Device, shape: Shape, value: number, memory: MemoryKind = 'weights'): Tensor {

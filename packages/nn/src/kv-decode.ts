@@ -225,10 +225,13 @@ export class Decoding {
     if (wider) this.#forgetPrograms();
     if (wider || calls > old.core.calls) {
       const table = (count: number, from: CallTable | undefined) => new CallTable(device, { calls: count, batch, positions }, from);
-      this.#tables = {
-        fixed: wider ? table(layers.prelude + layers.coda, old?.fixed) : old.fixed,
-        core: table(Math.max(calls, old?.core.calls ?? layers.core), old?.core),
-      };
+      const core = table(Math.max(calls, old?.core.calls ?? layers.core), old?.core);
+      try {
+        this.#tables = { fixed: wider ? table(layers.prelude + layers.coda, old?.fixed) : old.fixed, core };
+      } catch (error) {
+        core.dispose();
+        throw error;
+      }
       old?.core.dispose();
       if (wider) old?.fixed.dispose();
     }

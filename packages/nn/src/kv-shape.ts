@@ -61,13 +61,24 @@ export class Shape {
     this.direct = fixed !== undefined;
     this.#layers = layers;
     const calls = layers.prelude + layers.coda;
-    this.fixedRows = fixed?.rows ?? this.#ints(calls, B, S);
-    this.loopRows = this.#ints(layers.core, B, S);
-    this.loopOwn = this.#ints(layers.core, B, T);
-    this.#positions = this.#ints(B, T);
-    this.#visible = this.#ints(B, T);
-    const own = (calls: number) => ({ tensor: this.#ints(calls, B, T), host: new Int32Array(calls * B * T), changed: true });
-    this.#own = { fixed: own(calls), loops: own(layers.core) };
+    const made: Tensor[] = [];
+    const ints = (...shape: number[]) => {
+      const tensor = this.#ints(...shape);
+      made.push(tensor);
+      return tensor;
+    };
+    try {
+      this.fixedRows = fixed?.rows ?? ints(calls, B, S);
+      this.loopRows = ints(layers.core, B, S);
+      this.loopOwn = ints(layers.core, B, T);
+      this.#positions = ints(B, T);
+      this.#visible = ints(B, T);
+      const own = (calls: number) => ({ tensor: ints(calls, B, T), host: new Int32Array(calls * B * T), changed: true });
+      this.#own = { fixed: own(calls), loops: own(layers.core) };
+    } catch (error) {
+      for (const tensor of made) tensor.dispose();
+      throw error;
+    }
   }
 
   get bytes(): number {
@@ -114,12 +125,13 @@ export class Shape {
   flush(kind: 'fixed' | 'loops'): void {
     const one = this.#own[kind];
     if (!one.changed) return;
-    one.changed = false;
     if (one.host.length > one.tensor.size) {
+      const larger = this.#ints(one.host.length / (this.B * this.T), this.B, this.T);
       one.tensor.dispose();
-      one.tensor = this.#ints(one.host.length / (this.B * this.T), this.B, this.T);
+      one.tensor = larger;
     }
     this.device.write(one.tensor, one.host);
+    one.changed = false;
   }
 
   /** Records a part; a pool is there once a layer call claimed rows. `attends` lends it attention that is one operation. */
@@ -141,8 +153,9 @@ export class Shape {
           }
         : undefined,
     });
-    const inputs = like.map(({ shape, dtype }) => this.device.zeros(shape, { dtype, memory: 'kv' }));
+    const inputs: Tensor[] = [];
     try {
+      for (const { shape, dtype } of like) inputs.push(this.device.zeros(shape, { dtype, memory: 'kv' }));
       const recording = {
         inputs,
         program: this.device.record(() => f(pass, ...inputs), { moves: pool === undefined ? [] : [pool.k, pool.v] }),

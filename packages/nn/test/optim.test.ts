@@ -13,6 +13,7 @@ import {
 } from '@unroll/nn/optim';
 import { disposeTree, matmul, mean, square, sub, type Tensor, valueAndGrad } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
+import { findLeaks } from '@unroll/tensor/testing';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 
 const device = createCpuDevice();
@@ -234,5 +235,40 @@ describe('schedules', () => {
     expect(() => checkSchedule({ kind: 'warmup-linear' } as never)).toThrow('kind must be one of');
     expect(() => checkSchedule({ kind: 'warmup-stable-decay', peak: 1, warmup: 5, total: 6, decay: 2 })).toThrow('5 + 2 is beyond 6');
     expect(() => checkSchedule({ kind: 'warmup-constant', peak: 1, warmup: 5, total: 6 } as never)).toThrow('unknown option "total"');
+  });
+});
+
+describe('where the device refuses memory', () => {
+  const weights = () => ({ a: device.tensor([1, 2], [2], { memory: 'weights' }), b: device.tensor([3], [1], { memory: 'weights' }) });
+
+  it.each<[string, (params: ReturnType<typeof weights>) => unknown]>([
+    ['an optimiser', (params) => new Optimizer(params, [{ rule: adamw() }]).dispose()],
+    ['averages', (params) => new Ema(params, 0.5).dispose()],
+    ['clipping', (params) => disposeTree(clipByGlobalNorm(params, 1))],
+  ])('%s leaves nothing behind', async (_, f) => {
+    const params = weights();
+    expect(await findLeaks(device, () => f(params))).toEqual([]);
+    disposeTree(params);
+  });
+
+  it('averages that could not all be swapped in leave the parameters as they were', async () => {
+    const params = weights();
+    const ema = new Ema(params, 0.5);
+    device.write(params.a, Float32Array.of(10, 20));
+    device.write(params.b, Float32Array.of(30));
+    const seen: number[][] = [];
+    const leaks = await findLeaks(device, async () => {
+      try {
+        await ema.swapped(async () => {
+          seen.push([...values(params.a), ...values(params.b)]);
+        });
+      } finally {
+        expect([...values(params.a), ...values(params.b)]).toEqual([10, 20, 30]);
+      }
+    });
+    expect(leaks).toEqual([]);
+    expect(seen[0]).toEqual([1, 2, 3]);
+    ema.dispose();
+    disposeTree(params);
   });
 });

@@ -83,11 +83,10 @@ export async function* latentStates(
     const e = model.prelude(input, pass);
     owned.push(e);
     let state = model.initialState(pass, options.initialState);
-    let mine = state !== options.initialState;
+    if (state !== options.initialState) owned.push(state);
     for (let loop = 0; loop < r; loop++) {
-      const next = model.step(e, state, loop, pass);
-      if (mine) state.dispose();
-      [state, mine] = [next, true];
+      state = model.step(e, state, loop, pass);
+      owned[2]?.dispose();
       owned[2] = state;
       yield { recurrence: loop + 1, state, pass };
     }

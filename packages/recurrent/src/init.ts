@@ -2,7 +2,7 @@ import { constant, truncatedNormal } from '@unroll/nn';
 import { type Device, disposeTree, refuseUnknownOptions, type Tensor } from '@unroll/tensor';
 import type { RecurrentConfig } from './config.js';
 import { type ModelFamily, sandwich } from './family.js';
-import { RecurrentModel } from './model.js';
+import { owningModel, type RecurrentModel } from './model.js';
 import { paramsFromNames, type RecurrentParams } from './params.js';
 import { parameterShapes } from './shapes.js';
 
@@ -48,5 +48,5 @@ export function initParams(device: Device, config: RecurrentConfig, options: Ini
 export function initModel(device: Device, config: RecurrentConfig, options: InitOptions): RecurrentModel {
   const { family = sandwich } = options;
   const complete = { ...family.defaults, ...config };
-  return new RecurrentModel(device, complete, initParams(device, complete, options), family.parts);
+  return owningModel(device, complete, initParams(device, complete, options), family.parts);
 }

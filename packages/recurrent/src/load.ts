@@ -1,7 +1,7 @@
 import { type Device, UnrollError } from '@unroll/tensor';
 import { type ParseConfigOptions, parseRecurrentConfig } from './config.js';
 import { familyOf } from './family.js';
-import { RecurrentModel } from './model.js';
+import { owningModel, type RecurrentModel } from './model.js';
 import { type LoadParamsOptions, loadParams, type TensorSource } from './params.js';
 
 export interface LoadModelOptions extends LoadParamsOptions, ParseConfigOptions {
@@ -22,5 +22,5 @@ export async function loadRecurrentModel(options: LoadModelOptions): Promise<Rec
   if (device === undefined || weights === undefined) throw new UnrollError('loadRecurrentModel: needs device, config and weights');
   const family = options.family ?? familyOf(weights.entries.keys());
   const config = { ...family.defaults, ...parseRecurrentConfig(options.config, options) };
-  return new RecurrentModel(device, config, await loadParams(device, config, weights, { ...options, family }), family.parts);
+  return owningModel(device, config, await loadParams(device, config, weights, { ...options, family }), family.parts);
 }

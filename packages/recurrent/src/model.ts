@@ -279,3 +279,13 @@ export class RecurrentModel {
       throw new ShapeError(`${who}: must be ${showShape(shape)}; got ${showShape(tensor.shape)}`);
   }
 }
+
+/** A new model of parameters that nobody else has: where it cannot be made, they are given back. */
+export function owningModel(...[device, config, params, parts]: ConstructorParameters<typeof RecurrentModel>): RecurrentModel {
+  try {
+    return new RecurrentModel(device, config, params, parts);
+  } catch (error) {
+    disposeTree(params);
+    throw error;
+  }
+}

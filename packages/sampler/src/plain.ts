@@ -79,8 +79,7 @@ function pick(thought: Thought, rows: readonly number[]): Thought {
   if (rows.length === thought.depths.length && rows.every((row, i) => row === i)) return thought;
   try {
     return {
-      logits: takeRows(thought.logits, rows),
-      state: takeRows(thought.state, rows),
+      ...tidy(thought.logits.device, () => ({ logits: takeRows(thought.logits, rows), state: takeRows(thought.state, rows) })),
       depths: rows.map((row) => thought.depths[row]!),
       exits: rows.map((row) => thought.exits[row]),
     };
@@ -92,11 +91,11 @@ function pick(thought: Thought, rows: readonly number[]): Thought {
 /** Runs the newest token of each lane, from a fresh state or from where the last one ended. Disposes `last`. */
 async function step(engine: Engine, run: Run, lanes: readonly Lane[], index: number, last: Thought): Promise<Thought> {
   const { model } = engine;
-  last.logits.dispose();
   let start: Tensor | undefined;
-  if (run.warmStart === 'norm-state') start = tidy(model.device, () => model.normState(last.state));
-  else if (run.warmStart === 'state') start = last.state;
   try {
+    last.logits.dispose();
+    if (run.warmStart === 'norm-state') start = tidy(model.device, () => model.normState(last.state));
+    else if (run.warmStart === 'state') start = last.state;
     return await think(engine, {
       lanes,
       tokens: Int32Array.from(lanes, (lane) => lane.tokens[lane.tokens.length - 1]!),

@@ -13,6 +13,7 @@ export { type AnyOp, defineOp, type HostOperand, type OpDef, type Spec } from '.
 export { opList } from './ops/list.js';
 export { Generate, given, type Sample, type SampleInput, type Samples } from './sample.js';
 export { conformGradient } from './testing-gradient.js';
+export { findLeaks, type Leak } from './testing-memory.js';
 
 /** A sample on which a device and the reference differ. */
 export interface Mismatch {

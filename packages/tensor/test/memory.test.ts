@@ -1,6 +1,6 @@
 import { add, logSumExp, OutOfMemoryError, reshape, softmax, tidy, topK } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
-import { Generate, opList } from '@unroll/tensor/testing';
+import { findLeaks, Generate, opList } from '@unroll/tensor/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { blockSize, firstAddress, LinearMemory } from '../src/cpu/memory.js';
@@ -191,6 +191,31 @@ describe('out of memory', () => {
     for (let i = 0; i < 1000; i++) expect(() => apply(failing, [x], { scale: 1, shift: 0 })).toThrow('kernel failed');
     expect(device.memory().buffers).toBe(1);
     device.zeros([200_000]).dispose();
+    device.dispose();
+  });
+});
+
+describe('findLeaks', () => {
+  it('names the allocations whose refusal leaves buffers behind, and takes itself away', async () => {
+    const device = createCpuDevice({ threads: 1 });
+    const pair = () => {
+      const first = device.zeros([4]);
+      const second = device.zeros([2]);
+      for (const tensor of [first, second]) tensor.dispose();
+    };
+    expect(await findLeaks(device, pair)).toMatchObject([
+      { allocation: 2, buffers: 1, calls: { 0: expect.stringContaining('CpuDevice') } },
+    ]);
+    expect(await findLeaks(device, () => tidy(device, pair))).toEqual([]);
+    const swallowing = () => {
+      try {
+        pair();
+      } catch {
+        throw new Error('something else');
+      }
+    };
+    await expect(findLeaks(device, swallowing)).rejects.toThrow('something else');
+    pair();
     device.dispose();
   });
 });

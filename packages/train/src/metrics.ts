@@ -65,20 +65,24 @@ export async function measureStates(model: RecurrentModel, batch: TrainingBatch,
   const { device } = model;
   const { open, shape, positions } = layoutOf(model, batch);
   const pass = open();
-  const [last, before] = tidy(device, () => {
-    const e = model.prelude(device.tensor(batch.tokens, shape, { dtype: 'i32' }), pass);
-    let [here, previous]: Tensor[] = [model.initialState(pass, { scale: 0 })];
-    for (let loop = 0; loop < depth; loop++) [here, previous] = [model.step(e, here!, loop, pass), here];
-    return [here!, previous!] as const;
-  });
-  pass.dispose();
-  const C = model.config.width;
-  const kept = async (tensor: Tensor) => {
-    const values = (await tensor.data()) as Float32Array;
-    tensor.dispose();
-    return Float32Array.from([...positions].flatMap((position, i) => (position < 0 ? [] : [...values.subarray(i * C, (i + 1) * C)])));
-  };
-  return stateMetrics(await kept(last), await kept(before), C);
+  let states: readonly Tensor[] = [];
+  try {
+    states = tidy(device, () => {
+      const e = model.prelude(device.tensor(batch.tokens, shape, { dtype: 'i32' }), pass);
+      let [here, previous]: Tensor[] = [model.initialState(pass, { scale: 0 })];
+      for (let loop = 0; loop < depth; loop++) [here, previous] = [model.step(e, here!, loop, pass), here];
+      return [here!, previous!];
+    });
+    const C = model.config.width;
+    const kept = async (tensor: Tensor) => {
+      const values = (await tensor.data()) as Float32Array;
+      return Float32Array.from([...positions].flatMap((position, i) => (position < 0 ? [] : [...values.subarray(i * C, (i + 1) * C)])));
+    };
+    return stateMetrics(await kept(states[0]!), await kept(states[1]!), C);
+  } finally {
+    for (const state of states) state.dispose();
+    pass.dispose();
+  }
 }
 
 /**

@@ -96,12 +96,20 @@ export class Trainer {
         `training: ${documents === undefined ? 'the config has a text; give its documents, in tokens' : 'documents were given; the config has no text'}`,
       );
     this.text = this.config.text && new TextRows(this.config.text, documents!);
-    this.model = initModel(device, parseRecurrentConfig(config.model), { seed: config.seed, family });
-    this.optimizer = new Optimizer(this.model.params, groupsOf(config));
     const lowest = config.tasks.map(({ levels, start }) => start ?? levels[0]);
     const plan = config.curriculum?.plan;
     this.curriculum = config.curriculum && beginCurriculum(plan === undefined ? lowest : plannedLevels(plan, 1));
-    this.ema = config.ema === undefined ? undefined : new Ema(this.model.params, config.ema);
+    this.model = initModel(device, parseRecurrentConfig(config.model), { seed: config.seed, family });
+    let optimizer: Optimizer | undefined;
+    try {
+      optimizer = new Optimizer(this.model.params, groupsOf(config));
+      this.ema = config.ema === undefined ? undefined : new Ema(this.model.params, config.ema);
+    } catch (error) {
+      optimizer?.dispose();
+      this.model.dispose();
+      throw error;
+    }
+    this.optimizer = optimizer;
   }
 
   /** The problems of a step, counted from 1, micro-batch by micro-batch. */

@@ -2,6 +2,7 @@ import { bytesSink, bytesSource, encodeSafetensors, openSafetensors } from '@unr
 import { concatInjection, forward, loadRecurrentModel, type ModelFamily, sandwich, tokenLosses } from '@unroll/recurrent';
 import { affine } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
+import { findLeaks } from '@unroll/tensor/testing';
 import {
   DivergedError,
   drawHeldOut,
@@ -275,5 +276,47 @@ describe('the config', () => {
     );
     expect(() => parseTrainingConfig({ ...config, optimizer: { name: 'sgd' } })).toThrow('optimizer.name must be one of');
     expect(() => parseTrainingConfig([])).toThrow('must be one JSON object');
+  });
+});
+
+describe('where the device refuses memory', () => {
+  const tiny: TrainingConfig = {
+    ...config,
+    model: { ...config.model, n_embd: 8, intermediate_size: 12, block_size: 16 },
+    tasks: [{ task: 'addition', weight: 1, levels: [1, 3] }],
+    microBatch: 1,
+    depth: { kind: 'fixed', mean: 2, gradient: 1 },
+    ema: 0.9,
+  };
+
+  it('a trainer that cannot be made, or a step that cannot be taken, leaves nothing behind', async () => {
+    const leaks = await findLeaks(
+      device,
+      async () => {
+        const trainer = new Trainer(device, tiny);
+        try {
+          await trainer.train();
+        } finally {
+          trainer.dispose();
+        }
+      },
+      300,
+    );
+    expect(leaks).toEqual([]);
+  });
+
+  it('measuring leaves nothing behind', async () => {
+    const trainer = new Trainer(device, tiny);
+    const problems = packProblems(
+      drawHeldOut(tiny.tasks, 0, 2).map((problem) => [problem]),
+      16,
+    );
+    const leaks = await findLeaks(device, async () => {
+      await lossByDepth(trainer.model, problems.data, [1]);
+      await measureStates(trainer.model, problems.data, 2);
+      await solvedByDepth(trainer.model, problems, [1]);
+    });
+    expect(leaks).toEqual([]);
+    trainer.dispose();
   });
 });

@@ -32,10 +32,15 @@ export function globalNorm(tree: unknown): Tensor {
 export function clipByGlobalNorm<P>(grads: P, maxNorm: number): { readonly grads: P; readonly norm: Tensor } {
   if (!(maxNorm > 0)) throw new OptionError(`clipByGlobalNorm: maxNorm must be above 0; got ${maxNorm}`);
   const norm = globalNorm(grads);
-  return tidy(norm.device, () => {
-    const factor = minimum(affine(reciprocal(affine(norm, { shift: 1e-12 })), { scale: maxNorm }), norm.device.tensor([1], []));
-    return { norm, grads: mapTensors(grads, (grad) => mul(grad, factor)) };
-  });
+  try {
+    return tidy(norm.device, () => {
+      const factor = minimum(affine(reciprocal(affine(norm, { shift: 1e-12 })), { scale: maxNorm }), norm.device.tensor([1], []));
+      return { norm, grads: mapTensors(grads, (grad) => mul(grad, factor)) };
+    });
+  } catch (error) {
+    norm.dispose();
+    throw error;
+  }
 }
 
 /** target = (target n + source) / (n + 1), tensor by tensor, in place: the mean of gradients that come one after the other. */

@@ -12,12 +12,17 @@ export class Ema {
   ) {
     if (!(decay >= 0 && decay < 1)) throw new OptionError(`Ema: decay must be from 0 to below 1; got ${decay}`);
     const averages: Record<string, Tensor> = {};
-    forEachTensor(params, (param, path) => {
-      this.#params.set(path, param);
-      averages[path] = param.device.zeros(param.shape, { memory: 'weights' });
-      assign(averages[path], param);
-    });
     this.averages = averages;
+    try {
+      forEachTensor(params, (param, path) => {
+        this.#params.set(path, param);
+        averages[path] = param.device.zeros(param.shape, { memory: 'weights' });
+        assign(averages[path], param);
+      });
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** Begins again with the parameters as they are. */
@@ -34,17 +39,17 @@ export class Ema {
 
   /** Runs `f` with the averages in place of the parameters, and puts these back. */
   async swapped<R>(f: () => Promise<R>): Promise<R> {
-    const saved = new Map<string, Tensor>();
-    for (const [path, param] of this.#params) {
-      saved.set(path, copy(param));
-      assign(param, this.averages[path]!);
-    }
+    const saved = new Map<Tensor, Tensor>();
     try {
+      for (const [path, param] of this.#params) {
+        saved.set(param, copy(param));
+        assign(param, this.averages[path]!);
+      }
       return await f();
     } finally {
-      for (const [path, param] of this.#params) {
-        assign(param, saved.get(path)!);
-        saved.get(path)!.dispose();
+      for (const [param, before] of saved) {
+        assign(param, before);
+        before.dispose();
       }
     }
   }

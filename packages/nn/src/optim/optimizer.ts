@@ -45,12 +45,19 @@ export class Optimizer {
       chosen.push([path, param, group]);
     });
     const state: Record<string, Record<string, Tensor>> = {};
-    for (const [path, param, { rule, rateScale = 1 }] of chosen) {
-      if (rule === null) continue;
-      state[path] = Object.fromEntries(rule.slots.map((slot) => [slot, emptySlot(param.device, param.shape)]));
-      this.#entries.set(path, { param, rule, rateScale, slots: state[path] });
-    }
     this.state = state;
+    try {
+      for (const [path, param, { rule, rateScale = 1 }] of chosen) {
+        if (rule === null) continue;
+        const slots: Record<string, Tensor> = {};
+        state[path] = slots;
+        for (const slot of rule.slots) slots[slot] = emptySlot(param.device, param.shape);
+        this.#entries.set(path, { param, rule, rateScale, slots });
+      }
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** One step along the gradients, a tree like the parameters. Throws OptionError when it lacks one. */
