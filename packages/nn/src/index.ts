@@ -1,5 +1,5 @@
 export { constant, type NormalInit, truncatedNormal } from './init.js';
-export { KVCache, type KVCacheOptions, type KVCacheUsage, type SavedKVCache } from './kv-cache.js';
+export { type CacheRoom, KVCache, type KVCacheOptions, type KVCacheUsage, type SavedKVCache } from './kv-cache.js';
 export { KVJournal } from './kv-journal.js';
 export {
   type CacheUse,
@@ -14,6 +14,7 @@ export {
   parseKVPolicy,
   policyRefusal,
   slotOf,
+  slotsOf,
 } from './kv-policy.js';
 export { embedding, gatedMlp, linear, type Weight } from './layers.js';
 export {

@@ -1,4 +1,4 @@
-import { type Device, gatherRows, OptionError, scatterRows, type Tensor, tidy, UnrollError } from '@unroll/tensor';
+import { type Device, gatherRows, OptionError, scatterRows, type Tensor, UnrollError } from '@unroll/tensor';
 import { Decoding } from './kv-decode.js';
 import { KVJournal } from './kv-journal.js';
 import {
@@ -10,7 +10,9 @@ import {
   type LayerCounts,
   policyRefusal,
   slotOf,
+  slotsOf,
 } from './kv-policy.js';
+import { RowPool } from './kv-pool.js';
 import { KeyTable } from './kv-table.js';
 import { type KeyView, Pass } from './pass.js';
 
@@ -39,6 +41,16 @@ export interface KVCacheUsage {
   readonly allocatedBytes: number;
 }
 
+/** Bytes of keys and values that tokens would take, and that there are for them. */
+export interface CacheRoom {
+  /** What the device has left for this cache's pool beyond what it holds; Infinity where the device cannot tell. */
+  readonly left: number;
+  /** Of the prompt tokens asked for. */
+  readonly prompt: number;
+  /** Of each decoded token. */
+  readonly token: number;
+}
+
 /** What `KVCache.save` gives, on the host. */
 export interface SavedKVCache {
   readonly policy: KVPolicy;
@@ -54,10 +66,6 @@ export interface SavedKVCache {
 
 /** Allocated rows stay within so many times those in use, and so many more for each slot. */
 const [mostSpare, mostPage] = [1.25, 16];
-/** Bytes of rows that move to another pool at once. */
-const moveBytes = 1 << 23;
-/** Tokens for each slot that a growing pool takes ahead. Less than `mostPage`, so that a few tokens may be forgotten again. */
-const pageTokens = 12;
 
 /**
  * Keys and values by (sequence, slot, position), in one pool of rows (R, Hk, D) that all slots share. What a slot is and which slot
@@ -76,11 +84,7 @@ export class KVCache {
   readonly #shared = new Map<number, number>();
   readonly #every: readonly number[];
   #rows = 0;
-  #capacity = 0;
-  /** Rows that the pool will have when it is next needed. */
-  #planned = 0;
-  #keys: Tensor | null = null;
-  #values: Tensor | null = null;
+  readonly #pool: RowPool;
   readonly #decoding: Decoding;
   #disposed = false;
 
@@ -105,6 +109,7 @@ export class KVCache {
     this.layers = layers;
     this.contextLength = contextLength;
     this.#rowShape = [kvHeads, headDim];
+    this.#pool = new RowPool(device, this.#rowShape);
     this.#every = Array.from({ length: batch }, (_, b) => b);
     this.#tables = this.#every.map(() => new KeyTable(layers));
     this.#decoding = new Decoding({
@@ -116,7 +121,7 @@ export class KVCache {
       plan: () => this.#plan(),
       pool: () => {
         this.#reserve();
-        return this.#keys === null || this.#values === null ? undefined : { k: this.#keys, v: this.#values };
+        return this.#pool.tensors;
       },
     });
   }
@@ -155,6 +160,24 @@ export class KVCache {
     });
     const store = (call: LayerCall, k: Tensor, v: Tensor, pass: Pass) => this.#store(call, k, v, pass, tables);
     return new Pass(this.device, batch, positions, store, runs && { runs });
+  }
+
+  /** What prompt tokens of this depth would take, and a decoded one, beside what the device has left. Nothing is taken. */
+  room(prompt: number, recurrences: number): CacheRoom {
+    this.#alive();
+    const { rowBytes } = this.#pool;
+    const bytes = (decode: boolean) => slotsOf(this.policy, this.layers, recurrences, decode) * rowBytes;
+    return { left: (this.#pool.room() - this.#used) * rowBytes, prompt: prompt * bytes(false), token: bytes(true) };
+  }
+
+  /**
+   * Says how many prompt tokens and decoded ones all sequences together will get at most, of this depth at most: where the device can, the
+   * pool then grows where it is and leaves nothing behind, and it takes no more ahead. Nothing is taken for it.
+   */
+  expect(prompt: number, decoded: number, recurrences: number): void {
+    this.#alive();
+    const rows = (decode: boolean) => slotsOf(this.policy, this.layers, recurrences, decode);
+    this.#pool.expect(this.#used + prompt * rows(false) + decoded * rows(true));
   }
 
   /** Says that tokens of sequence b from a position on are decoded, not part of a prompt: the policy `last-only` keeps less of them. */
@@ -217,8 +240,8 @@ export class KVCache {
       const from = this.device.tensor(Int32Array.from(rows.keys()), undefined, { memory: 'kv' });
       const to = this.device.tensor(Int32Array.from(rows.values()), undefined, { memory: 'kv' });
       for (const [target, source] of [
-        [fork.#keys!, this.#keys!],
-        [fork.#values!, this.#values!],
+        [fork.#pool.tensors!.k, this.#pool.tensors!.k],
+        [fork.#pool.tensors!.v, this.#pool.tensors!.v],
       ] as const) {
         const moved = gatherRows(source, from);
         scatterRows(target, to, moved);
@@ -246,7 +269,8 @@ export class KVCache {
     };
     if (rows.size === 0) return { ...saved, keys: new Float32Array(0), values: new Float32Array(0) };
     const index = this.device.tensor(Int32Array.from(rows.keys()), undefined, { memory: 'kv' });
-    const [keys, values] = [gatherRows(this.#keys!, index), gatherRows(this.#values!, index)];
+    const { k: ownKeys, v: ownValues } = this.#pool.tensors!;
+    const [keys, values] = [gatherRows(ownKeys, index), gatherRows(ownValues, index)];
     try {
       const [k, v] = await Promise.all([keys.data(), values.data()]);
       return { ...saved, keys: k as Float32Array, values: v as Float32Array };
@@ -293,8 +317,8 @@ export class KVCache {
       { memory: 'kv' },
     );
     for (const [target, data] of [
-      [this.#keys!, saved.keys],
-      [this.#values!, saved.values],
+      [this.#pool.tensors!.k, saved.keys],
+      [this.#pool.tensors!.v, saved.values],
     ] as const) {
       const source = this.device.tensor(data, [R, ...this.#rowShape], { memory: 'kv' });
       scatterRows(target, to, source);
@@ -304,12 +328,12 @@ export class KVCache {
   }
 
   usage(): KVCacheUsage {
-    const rowBytes = 2 * this.#rowShape[0] * this.#rowShape[1] * 4;
+    const { rowBytes, capacity } = this.#pool;
     return {
       slots: this.#slots(),
       tokens: Math.max(...this.#tables.map((table) => table.length)),
-      logicalBytes: (this.#rows - this.#freeRows.length) * rowBytes,
-      allocatedBytes: this.#capacity * rowBytes,
+      logicalBytes: this.#used * rowBytes,
+      allocatedBytes: capacity * rowBytes,
     };
   }
 
@@ -325,8 +349,7 @@ export class KVCache {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#decoding.dispose();
-    this.#keys?.dispose();
-    this.#values?.dispose();
+    this.#pool.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -362,6 +385,11 @@ export class KVCache {
       table.length = lengths[b]!;
     });
     this.#reserve();
+  }
+
+  /** Rows that tokens have. */
+  get #used(): number {
+    return this.#rows - this.#freeRows.length;
   }
 
   #newRow(): number {
@@ -402,10 +430,11 @@ export class KVCache {
       return this.#claim(table, slot, position);
     });
     this.#reserve();
+    const pool = this.#pool.tensors!;
     const rows = this.device.tensor(writes, [tables.length, T], { memory: 'kv' });
     try {
-      scatterRows(this.#keys!, rows, k);
-      scatterRows(this.#values!, rows, v);
+      scatterRows(pool.k, rows, k);
+      scatterRows(pool.v, rows, v);
     } finally {
       rows.dispose();
     }
@@ -414,74 +443,37 @@ export class KVCache {
     tables.forEach((table, b) => {
       table.read(slots[b]!, this.policy.lookup, call.part === 'core', keyRows.subarray(b * width, (b + 1) * width));
     });
-    return { k: this.#keys!, v: this.#values!, keyRows: this.device.tensor(keyRows, [tables.length, width], { dtype: 'i32' }) };
+    return { ...pool, keyRows: this.device.tensor(keyRows, [tables.length, width], { dtype: 'i32' }) };
   }
 
-  /**
-   * Decides how large the pool must be for the rows claimed by now. Asked after every layer call, whether these run at once or later, so
-   * that the sizes do not depend on how many calls are recorded together.
-   */
   #plan(): void {
-    if (this.#rows <= this.#planned) return;
-    // A fifth ahead, so that copies stay rare, and a page of tokens for each slot, so that a short text's recordings are not made anew for
-    // every few of its tokens: what is recorded names the pool.
-    this.#planned = Math.max(Math.ceil(this.#planned * 1.2), this.#rows + pageTokens * this.#slots());
+    this.#pool.plan(this.#rows, () => this.#slots());
   }
 
   #reserve(): void {
     this.#plan();
-    if (this.#planned <= this.#capacity) return;
-    this.#resize(
-      this.#planned,
-      Int32Array.from({ length: this.#capacity }, (_, i) => i),
-    );
+    this.#pool.reserve();
   }
 
   /** Gives memory back when much was forgotten: what is left moves together. */
   #shrink(): void {
-    const used = this.#rows - this.#freeRows.length;
-    if (this.#planned <= mostSpare * used) return;
+    const used = this.#used;
+    const { planned } = this.#pool;
+    if (planned <= mostSpare * used) return;
     const slots = this.#slots();
     // Journals know rows by their numbers.
-    if (this.#planned <= mostSpare * used + mostPage * slots || this.#tables.some(({ journal }) => journal !== null)) return;
+    if (planned <= mostSpare * used + mostPage * slots || this.#tables.some(({ journal }) => journal !== null)) return;
     if (used === 0) this.#decoding.reset();
-    const places = new Map<number, number>();
-    const place = (row: number) => {
-      const known = places.get(row) ?? places.size;
-      places.set(row, known);
-      return known;
-    };
-    for (const table of this.#tables) table.renumber(place);
+    const rows = new Set(this.#tables.flatMap((table) => [...table.entries()].map(({ row }) => row)));
+    const kept = Int32Array.from(rows).sort();
+    const places = new Map(Array.from(kept, (row, i) => [row, i]));
+    for (const table of this.#tables) table.renumber((row) => places.get(row)!);
     const shared = [...this.#shared].map(([row, others]) => [places.get(row)!, others] as const);
     this.#shared.clear();
     for (const [row, others] of shared) this.#shared.set(row, others);
     this.#freeRows.length = 0;
     this.#rows = places.size;
-    this.#resize(used + pageTokens * slots, Int32Array.from(places.keys()));
-  }
-
-  /** A pool of so many rows, of which the first are these of the old one. */
-  #resize(capacity: number, rows: Int32Array): void {
-    const move = (old: Tensor | null): Tensor | null => {
-      const other = capacity === 0 ? null : this.device.zeros([capacity, ...this.#rowShape], { memory: 'kv' });
-      if (old !== null && other !== null) {
-        // In pieces: all rows at once would take the pool's memory a third time.
-        const step = Math.max(1, Math.floor(moveBytes / (4 * this.#rowShape[0] * this.#rowShape[1])));
-        for (let at = 0; at < rows.length; at += step) {
-          tidy(this.device, () => {
-            const from = rows.subarray(at, at + step);
-            const to = this.device.tensor(from.map((_, i) => at + i));
-            scatterRows(other, to, gatherRows(old, this.device.tensor(from)));
-          });
-        }
-      }
-      old?.dispose();
-      return other;
-    };
-    this.#keys = move(this.#keys);
-    this.#values = move(this.#values);
-    this.#capacity = capacity;
-    this.#planned = capacity;
+    this.#pool.shrink(kept, slots);
   }
 
   #slots(): number {

@@ -97,6 +97,16 @@ export function slotOf(policy: KVPolicy, counts: LayerCounts, call: LayerCall & 
   }
 }
 
+/** How many slots a token of this depth has, all layers together; `decode` says that it is decoded, not part of a prompt. */
+export function slotsOf(policy: KVPolicy, counts: LayerCounts, recurrences: number, decode = false): number {
+  const kept = decode && policy.lookup === 'last-only';
+  if (policy.compression.kind === 'all') return counts.prelude + (kept ? 1 : recurrences) * counts.core + counts.coda;
+  const core = new Set<number>();
+  for (let loop = 0; loop < recurrences; loop++)
+    for (let layer = 0; layer < counts.core; layer++) core.add(slotOf(policy, counts, { part: 'core', loop, layer }, decode));
+  return counts.prelude + core.size + counts.coda;
+}
+
 /** Throws OptionError when a policy cannot work for a model with these layers. */
 export function checkPolicy(policy: KVPolicy, counts: LayerCounts): void {
   const { compression } = policy;

@@ -92,6 +92,45 @@ describe('KVCache', () => {
     cache.dispose();
   });
 
+  it('that is told what will come grows where it is, and says what has room', async () => {
+    const small = createCpuDevice({ maxBytes: 2 ** 24 });
+    const [H, D, T] = [4, 32, 90];
+    const cache = new KVCache({ device: small, layers, kvHeads: H, headDim: D, contextLength: 4096, policy: parseKVPolicy('last-only') });
+    const row = 2 * H * D * 4;
+    const fresh = cache.room(10, 5);
+    expect(fresh).toMatchObject({ prompt: 10 * (2 + 5 * 2) * row, token: (2 + 2) * row });
+    // What is left is short of 16 MiB by no more than a part for scratch, and what rounding to blocks takes.
+    expect(fresh.left).toBeLessThan(2 ** 24);
+    expect(fresh.left).toBeGreaterThan(0.85 * 2 ** 24);
+    cache.expect(30, T - 30, 5);
+    cache.markDecoded(30);
+    const places = new Set<unknown>();
+    const values = small.zeros([1, 1, H, D]);
+    const reserved: number[] = [];
+    for (let position = 0; position < T; position++) {
+      const pass = cache.begin(Int32Array.of(position));
+      const keys = (call: LayerCall) => {
+        const { k, v, keyRows } = pass.keys(call, values, values);
+        places.add(k.storage.handle).add(v.storage.handle);
+        keyRows.dispose();
+      };
+      keys({ part: 'prelude', loop: 0, layer: 0 });
+      for (let loop = 0; loop < 5; loop++) for (let layer = 0; layer < 2; layer++) keys(coreCall(loop, layer));
+      keys({ part: 'coda', loop: 0, layer: 0 });
+      pass.dispose();
+      reserved.push(small.memory().reserved);
+    }
+    const rows = 30 * 12 + (T - 30) * 4;
+    expect(cache.usage()).toMatchObject({ logicalBytes: rows * row, allocatedBytes: rows * row });
+    expect([places.size, new Set(reserved.slice(5)).size]).toEqual([2, 1]);
+    // The pool itself is no longer free.
+    expect(fresh.left - cache.room(0, 5).left).toBeGreaterThan(0.8 * rows * row);
+    values.dispose();
+    cache.dispose();
+    expect(small.memory().buffers).toBe(0);
+    small.dispose();
+  });
+
   it('counts slots, tokens and bytes; allocates within 1.25 of what is used and a page of 16 tokens for each slot', async () => {
     const cache = create();
     for (let position = 0; position < 40; position++) {

@@ -1,4 +1,4 @@
-import { type Device, OutOfMemoryError, weightParts } from '@unroll/tensor';
+import { type Device, type DeviceCapacity, OutOfMemoryError, weightParts } from '@unroll/tensor';
 import { headDim, type RecurrentConfig } from './config.js';
 import { type ModelFamily, sandwich } from './family.js';
 import type { WeightDType } from './load-weight.js';
@@ -37,7 +37,9 @@ export function bytesOf(shape: readonly number[], dtype: WeightDType): number {
 }
 
 /** What a device says of itself; a `Device` will do. */
-type Holder = Pick<Device, 'capacity' | 'memory'>;
+interface Holder extends Pick<Device, 'memory'> {
+  readonly capacity: Pick<DeviceCapacity, 'bytes' | 'tensorBytes' | 'taken'>;
+}
 
 /** Whether a model's parameters have room on a device, from its configuration alone. `dtype` may differ from matrix to matrix. */
 export function fitOf(

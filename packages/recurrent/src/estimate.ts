@@ -1,4 +1,4 @@
-import { type KVPolicy, type LayerCounts, slotOf } from '@unroll/nn';
+import { fullPolicy, type KVPolicy, slotsOf } from '@unroll/nn';
 import { OptionError, refuseUnknownOptions } from '@unroll/tensor';
 import { bytesOf } from './capacity.js';
 import { checkRecurrences, headDim, type RecurrentConfig } from './config.js';
@@ -47,7 +47,7 @@ const sizeOf = (shape: readonly number[]): number => shape.reduce((product, n) =
 /** What a model of this configuration takes and costs: arithmetic alone, nothing is loaded. Throws OptionError for bad depths and rates. */
 export function estimate(config: RecurrentConfig, options: EstimateOptions): Estimate {
   refuseUnknownOptions('estimate', options, ['dtype', 'recurrences', 'family', 'policy', 'rates']);
-  const { dtype, recurrences: r = config.meanRecurrence, family = sandwich, policy, rates } = options;
+  const { dtype, recurrences: r = config.meanRecurrence, family = sandwich, policy = fullPolicy, rates } = options;
   checkRecurrences('estimate', r);
   const sums = { parameters: 0, weightBytes: 0, weights: 0, bytes: 0 };
   for (const [name, shape] of parameterShapes(config, family)) {
@@ -64,7 +64,7 @@ export function estimate(config: RecurrentConfig, options: EstimateOptions): Est
   return {
     parameters: sums.parameters,
     weightBytes: sums.weightBytes,
-    kvBytesPerToken: slotsOf(layers, r, policy) * 2 * config.kvHeads * headDim(config) * 4,
+    kvBytesPerToken: slotsOf(policy, layers, r, true) * 2 * config.kvHeads * headDim(config) * 4,
     weightsPerToken: sums.weights,
     bytesPerToken: sums.bytes,
     flopsPerToken: 2 * sums.weights,
@@ -73,16 +73,6 @@ export function estimate(config: RecurrentConfig, options: EstimateOptions): Est
 }
 
 const inLoop = (name: string): boolean => /^transformer\.(adapter|own|core_block|exit_gate)\./.test(name);
-
-function slotsOf(layers: LayerCounts, r: number, policy: KVPolicy | undefined): number {
-  const slots = new Set<number>();
-  if (policy === undefined) return layers.prelude + r * layers.core + layers.coda;
-  for (let loop = 0; loop < r; loop++) {
-    for (let layer = 0; layer < layers.core; layer++)
-      slots.add(slotOf(policy, layers, { part: 'core', loop, layer }, policy.lookup === 'last-only'));
-  }
-  return layers.prelude + slots.size + layers.coda;
-}
 
 function secondsOf({ weights, bytes }: { weights: number; bytes: number }, { weightsPerSecond, bytesPerSecond }: EstimateRates): number {
   if (!(weightsPerSecond > 0) || !(bytesPerSecond === undefined || bytesPerSecond > 0)) {

@@ -4,6 +4,7 @@ import { Emitter, type GeneratedToken } from './emit.js';
 import type { ModelCache } from './language-model.js';
 import { type CommonOptions, cacheFor, commonNames, parseRun, promptTokens, whole } from './options.js';
 import { decodePlain } from './plain.js';
+import { limitsFor } from './room.js';
 import { type Engine, emptyTally, newLane } from './run.js';
 
 export interface BatchOptions extends CommonOptions {
@@ -41,15 +42,18 @@ export async function* generateBatch(options: BatchOptions): AsyncGenerator<Batc
   if (options.prompts.length === 0) return;
   const prompts = options.prompts.map((prompt) => promptTokens(who, model, tokenizer, prompt));
   const run = parseRun(who, options, prompts);
-  const lanes = prompts.flatMap((prompt, p) =>
-    Array.from({ length: samples }, (_, sample) => {
-      const index = p * samples + sample;
-      return newLane(prompt, { seed: seed + sample, stateSeed, index, limit: run.maxNewTokens[p]! });
-    }),
-  );
-  if (lanes[0]!.limit === 0) return;
-  const { cache, owned } = cacheFor(who, options, lanes.length, options.cache);
+  if (run.maxNewTokens[0] === 0) return;
+  const { cache, owned } = cacheFor(who, options, prompts.length * samples, options.cache);
   try {
+    const wanted = run.maxNewTokens.flatMap((limit) => new Array<number>(samples).fill(limit));
+    // Texts of one prompt share its keys.
+    const limits = limitsFor(who, options, run, cache, { prompt: prompts.reduce((sum, { length }) => sum + length, 0), limits: wanted });
+    const lanes = prompts.flatMap((prompt, p) =>
+      Array.from({ length: samples }, (_, sample) => {
+        const index = p * samples + sample;
+        return newLane(prompt, { seed: seed + sample, stateSeed, index, limit: limits[index]! });
+      }),
+    );
     const engine: Engine = { model, cache, initScale: run.initScale, hook: run.hook, signal: run.signal, tally: emptyTally() };
     const emitters = lanes.map((lane) => new Emitter(run, lane, cache, engine.tally));
     const leaders = lanes.map(({ index }) => index - (index % samples));

@@ -25,6 +25,16 @@ export interface CacheUsage {
   readonly allocatedBytes: number;
 }
 
+/** Bytes of keys and values that tokens would take, and that there are for them. */
+export interface CacheRoom {
+  /** What the device has left beyond what the cache holds; Infinity where it cannot tell. */
+  readonly left: number;
+  /** Of the prompt tokens asked for. */
+  readonly prompt: number;
+  /** Of each decoded token. */
+  readonly token: number;
+}
+
 /** A cache's content on the host; policy and layers are plain data that only the cache understands. */
 export interface SavedCache {
   readonly policy: unknown;
@@ -62,6 +72,10 @@ export interface ModelCache<P extends ModelPass = ModelPass> {
    * meanwhile.
    */
   openJournal?(sequence?: number): CacheJournal;
+  /** What prompt tokens of this depth would take, and a decoded one. Without it, a text may end in the middle for want of memory. */
+  room?(prompt: number, recurrences: number): CacheRoom;
+  /** Says how many prompt tokens and decoded ones all sequences together will get at most, of this depth at most. */
+  expect?(prompt: number, decoded: number, recurrences: number): void;
   truncate(length: number, sequence?: number): void;
   /** Says that tokens from a position on are decoded, not part of a prompt: a policy may keep less of them. */
   markDecoded(from: number, sequence?: number): void;

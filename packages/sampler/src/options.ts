@@ -13,7 +13,7 @@ export interface CommonOptions {
   readonly model: LanguageModel;
   /** Needed for a text prompt, for text in the results, and for stop strings. */
   readonly tokenizer?: TextCodec;
-  /** Most tokens to generate; what fits, up to 256, when absent. */
+  /** Most tokens to generate; what fits in the context and in the memory of the device, up to 256, when absent. */
   readonly maxNewTokens?: number;
   /** Tokens that end the text; the tokenizer's when absent. */
   readonly stopTokens?: readonly number[];
@@ -193,6 +193,10 @@ function parseSampling(who: string, options: CommonOptions): SamplingOptions {
 /** Whether tokens may have different depths without an exit rule. */
 const byToken = (recurrences: CommonOptions['recurrences']): recurrences is DepthByToken | TargetDepthOptions =>
   recurrences !== undefined && typeof recurrences !== 'number';
+
+/** The depth that every token has at most; undefined where it is decided token by token. */
+export const knownDepth = ({ recurrences, model }: CommonOptions): number | undefined =>
+  byToken(recurrences) ? undefined : (recurrences ?? model.meanRecurrence);
 
 /** One depth for all tokens, or a checked function of the token's index that asks once for each. `longest` is the most new tokens of a text. */
 function parseDepth(who: string, { recurrences, model }: CommonOptions, longest: number): DepthByToken {

@@ -5,6 +5,7 @@ import { type GenerateOptions, strategyFor } from './generate.js';
 import type { CacheUse, LanguageModel, ModelCache, TextCodec } from './language-model.js';
 import { cacheUse, commonNames, parseRun, promptTokens } from './options.js';
 import { disposeThought } from './plain.js';
+import { limitsFor } from './room.js';
 import { type Engine, emptyTally, newLane, type WarmStart } from './run.js';
 import { think } from './think.js';
 
@@ -83,7 +84,7 @@ export class Session {
     return this.#cache.usage();
   }
 
-  /** As `generate`, on top of what the session has; the report says how many prompt tokens were reused. Throws OptionError. */
+  /** As `generate`, on top of what the session has; the report says how many prompt tokens were reused. Throws OptionError, OutOfMemoryError. */
   async *generate(options: TurnOptions): AsyncGenerator<GeneratedToken, void, void> {
     const who = 'Session.generate';
     checkShapes(who, options, ['prompt']);
@@ -100,14 +101,16 @@ export class Session {
       const reason = cache.refusal(use);
       if (reason !== undefined) throw new OptionError(`${who}: the session's policy cannot serve ${use}: ${reason}`);
       const { seed = 0, stateSeed = seed, initScale = 1 } = options;
-      const lane = newLane(prompt, { seed, stateSeed, limit: run.maxNewTokens[0]! });
-      if (lane.limit === 0) return;
+      if (run.maxNewTokens[0] === 0) return;
       const whole = options.hook === undefined && !(options.exit?.inPrefill ?? false);
       const asked = whole ? { recurrences: run.depth(0), stateSeed, initScale } : undefined;
       const reused = this.#reusable(prompt, run.depth(0), asked);
       cache.truncate(reused, 0);
       const log = this.#log.slice(0, reused);
       this.#log = log;
+      const later = model.contextLength - prompt.length - run.maxNewTokens[0]!;
+      const [limit] = limitsFor(who, full, run, cache, { prompt: prompt.length - reused, limits: run.maxNewTokens, later });
+      const lane = newLane(prompt, { seed, stateSeed, limit: limit! });
       const engine: Engine = { model, cache, initScale: run.initScale, hook: run.hook, signal: run.signal, tally: emptyTally() };
       const emitter = new Emitter(run, lane, cache, engine.tally, { cachedTokens: reused, droppedTokens: dropped });
       const stepwise = whole && options.exit === undefined && options.warmStart === undefined && options.wavefront === undefined;

@@ -37,6 +37,10 @@ export interface DeviceCapacity {
   readonly bytes: number;
   /** Most bytes of one tensor. */
   readonly tensorBytes: number;
+  /** Most bytes of a tensor that operations read as one: all but weights, which are split by rows. */
+  readonly operandBytes: number;
+  /** Whether tensors made by `device.growing` grow where they are, so that old and new never stand side by side. */
+  readonly growsInPlace: boolean;
   /** What sets the limits. */
   readonly why: string;
   /** Bytes that a tensor of so many takes: blocks have sizes that can be used again. */
@@ -81,7 +85,16 @@ export abstract class Device {
   #peak = 0;
   #disposed = false;
 
-  protected abstract allocate(bytes: number): unknown;
+  /** `room` are the bytes that `stretch` may be asked for later. */
+  protected abstract allocate(bytes: number, room?: number): unknown;
+  /** Gives a block other bytes where it is, new ones zero; false, with nothing changed, where it cannot. */
+  protected stretch(_storage: Storage, _bytes: number): boolean {
+    return false;
+  }
+  /** The most bytes that `stretch` would give a block now. */
+  protected stretchable(storage: Storage): number {
+    return storage.bytes;
+  }
   protected abstract free(handle: unknown, bytes: number): void;
   protected abstract reservedBytes(): number;
   protected abstract upload(storage: Storage, data: HostData, offset: number): void;
@@ -146,6 +159,54 @@ export abstract class Device {
     if (isWeightFormat(dtype)) this.zero(tensor.storage, 'f32', tensor.storage.bytes / 4);
     else this.zero(tensor.storage, dtype, sizeOf(shape));
     return tensor;
+  }
+
+  /**
+   * Zeros, as `zeros`, of which `resize` may make up to `mostRows` rows (the first axis) later without moving them. Memory that no row has yet is neither
+   * counted nor touched, and is no promise: others get it when there is none besides. Throws ShapeError, OutOfMemoryError, OptionError.
+   */
+  growing(shape: Shape, mostRows: number, options?: { readonly memory?: MemoryKind }): Tensor<'f32'> {
+    refuseUnknownOptions('device.growing', options, ['memory']);
+    checkOptions('device.growing', options);
+    checkShape('device.growing', shape);
+    if (shape.length === 0 || !Number.isInteger(mostRows) || mostRows < 0)
+      throw new ShapeError(
+        `device.growing: needs an axis of rows, and their most as a whole number from 0; got ${showShape(shape)} and ${mostRows}`,
+      );
+    const tensor = this.empty([...shape], 'f32', options?.memory, sizeOf([mostRows, ...shape.slice(1)]) * 4);
+    this.zero(tensor.storage, 'f32', sizeOf(shape));
+    return tensor;
+  }
+
+  /** Rows that `resize` would give a tensor now. */
+  mostRows(tensor: Tensor<'f32'>): number {
+    this.#own('device.mostRows', tensor);
+    const { shape, storage } = tensor;
+    return Math.max(shape[0] ?? 0, Math.floor(this.stretchable(storage) / (4 * Math.max(1, sizeOf(shape.slice(1))))));
+  }
+
+  /**
+   * The same memory with `rows` rows, more or fewer, new ones zero; it takes the place of `tensor`, which is disposed of. undefined, with nothing
+   * changed, where it would have to move. Throws ShapeError, DTypeError for weight formats.
+   */
+  resize(tensor: Tensor<'f32'>, rows: number): Tensor<'f32'> | undefined {
+    this.#own('device.resize', tensor);
+    const { shape, storage } = tensor;
+    if (isWeightFormat(tensor.dtype)) throw new DTypeError(`device.resize: ${tensor.dtype} weights keep the rows that they have`);
+    if (shape.length === 0 || !Number.isInteger(rows) || rows < 0)
+      throw new ShapeError(
+        `device.resize: rows must be a whole number from 0, of a tensor that has rows; got ${rows} for ${showShape(shape)}`,
+      );
+    const resized = [rows, ...shape.slice(1)];
+    const bytes = sizeOf(resized) * 4;
+    if (!this.stretch(storage, bytes)) return undefined;
+    this.#live[storage.memory] += bytes - storage.bytes;
+    this.#peak = Math.max(this.#peak, this.#total());
+    storage.bytes = bytes;
+    const other = new Tensor(this, resized, tensor.dtype, storage);
+    if (storage.memory === 'scratch') this.scopes.add(other);
+    tensor.dispose();
+    return other;
   }
 
   /**
@@ -280,10 +341,10 @@ export abstract class Device {
   }
 
   /** @internal A tensor whose values are not set yet. */
-  empty<T extends DType>(shape: Shape, dtype: T, memory: MemoryKind = 'scratch'): Tensor<T> {
+  empty<T extends DType>(shape: Shape, dtype: T, memory: MemoryKind = 'scratch', room = 0): Tensor<T> {
     if (this.#disposed) throw new DisposedError(`the ${this.kind} device was used after its dispose(); create another`);
     const bytes = tensorBytes(dtype, shape);
-    const storage: Storage = { handle: this.allocate(bytes), bytes, memory, refs: 0 };
+    const storage: Storage = { handle: this.allocate(bytes, room), bytes, memory, refs: 0 };
     this.#buffers++;
     this.#live[memory] += bytes;
     this.#peak = Math.max(this.#peak, this.#total());

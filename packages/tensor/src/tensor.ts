@@ -9,7 +9,8 @@ export type MemoryKind = 'weights' | 'kv' | 'scratch';
 /** A piece of device memory, shared by the tensors that are views of it. `handle` is the device's own: a WebAssembly address or a GPU buffer. */
 export interface Storage<H = unknown> {
   readonly handle: H;
-  readonly bytes: number;
+  /** Grows with `device.resize`. */
+  bytes: number;
   readonly memory: MemoryKind;
   refs: number;
 }

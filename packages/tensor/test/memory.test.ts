@@ -1,4 +1,4 @@
-import { add, logSumExp, OutOfMemoryError, reshape, softmax, tidy, topK } from '@unroll/tensor';
+import { add, logSumExp, OutOfMemoryError, reshape, ShapeError, softmax, tidy, topK } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { findLeaks, Generate, opList } from '@unroll/tensor/testing';
 import fc from 'fast-check';
@@ -103,6 +103,134 @@ describe('LinearMemory', () => {
     expect(memory.reserved).toBeGreaterThanOrEqual(next + 100 * MiB);
     expect([...new Float32Array(memory.memory.buffer, high, 4)]).toEqual([1, 2, 3, 4]);
     memory.free(low, 2 ** 31 + 2 ** 20);
+  });
+});
+
+describe('blocks with room', () => {
+  it('grow where they are, up to their room, and are freed as a whole', () => {
+    const memory = new LinearMemory(64 * MiB);
+    const a = memory.allocate(MiB, 16 * MiB);
+    const b = memory.allocate(MiB);
+    expect(b).toBeGreaterThanOrEqual(a + 16 * MiB);
+    expect([memory.resize(a, MiB, 9 * MiB), memory.resize(a, 9 * MiB, 16 * MiB), memory.resize(a, 16 * MiB, 16 * MiB + 1)]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect(memory.resize(b, MiB, MiB + 1)).toBe(false);
+    // What a block no longer has is held for it.
+    expect([memory.resize(b, MiB, 1000), memory.resize(b, 1000, MiB), memory.resize(b, MiB, MiB + 1)]).toEqual([true, true, false]);
+    memory.free(a, 16 * MiB);
+    expect(memory.allocate(16 * MiB)).toBe(a);
+  });
+
+  it('come without it where there is none, and lose it where others have no room else', () => {
+    const memory = new LinearMemory(32 * MiB);
+    const a = memory.allocate(MiB, 64 * MiB);
+    expect(memory.resize(a, MiB, 2 * MiB)).toBe(false);
+    const b = memory.allocate(MiB, 28 * MiB);
+    expect(memory.resize(b, MiB, 4 * MiB)).toBe(true);
+    const c = memory.allocate(20 * MiB);
+    expect(c).toBeGreaterThanOrEqual(b + 4 * MiB);
+    // Their end alone.
+    expect([memory.resize(b, 4 * MiB, 7 * MiB), memory.resize(b, 7 * MiB, 9 * MiB)]).toEqual([true, false]);
+    expect(memory.resize(b, 7 * MiB, 4 * MiB)).toBe(true);
+    expect(() => memory.allocate(20 * MiB)).toThrow(OutOfMemoryError);
+    expect(memory.resize(b, 4 * MiB, 5 * MiB)).toBe(false);
+    for (const [at, bytes] of [
+      [a, MiB],
+      [b, 4 * MiB],
+      [c, 20 * MiB],
+    ] as const)
+      memory.free(at, bytes);
+    expect(memory.allocate(28 * MiB)).toBe(firstAddress);
+  });
+
+  it('never overlap others, whatever the order of requests', { timeout: 60_000 }, () => {
+    const size = fc.oneof(fc.nat(3000), fc.nat(400_000));
+    const step = fc.oneof(
+      fc.record({ shrink: fc.nat(), to: fc.double({ min: 0, max: 1, noNaN: true }) }),
+      fc.record({ take: size, room: size }),
+      fc.record({ give: fc.nat() }),
+      fc.record({ extend: fc.nat(), by: fc.oneof(fc.nat(3000), fc.nat(100_000)) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 150, size: 'max' }), (steps) => {
+        const memory = new LinearMemory(2 * MiB);
+        const live: { at: number; bytes: number }[] = [];
+        for (const action of steps) {
+          if ('give' in action) {
+            const [block] = live.splice(action.give % Math.max(1, live.length), 1);
+            if (block !== undefined) memory.free(block.at, block.bytes);
+          } else if ('shrink' in action) {
+            const block = live[action.shrink % Math.max(1, live.length)];
+            if (block === undefined) continue;
+            const bytes = Math.floor(block.bytes * action.to);
+            expect(memory.resize(block.at, block.bytes, bytes)).toBe(true);
+            block.bytes = bytes;
+          } else if ('extend' in action) {
+            const block = live[action.extend % Math.max(1, live.length)];
+            if (block !== undefined && memory.resize(block.at, block.bytes, block.bytes + action.by)) block.bytes += action.by;
+          } else {
+            try {
+              live.push({ at: memory.allocate(action.take, action.room), bytes: action.take });
+            } catch (error) {
+              expect(error).toBeInstanceOf(OutOfMemoryError);
+            }
+          }
+          const sorted = [...live].sort((a, b) => a.at - b.at);
+          const ends = sorted.map(({ at, bytes }) => at + blockSize(bytes));
+          expect(sorted.every(({ at }, i) => i === 0 || at >= ends[i - 1]!)).toBe(true);
+          expect(ends.every((end) => end <= memory.reserved)).toBe(true);
+        }
+        for (const { at, bytes } of live) memory.free(at, bytes);
+        expect(memory.allocate((2 * MiB * 7) / 8)).toBe(firstAddress);
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('device.growing and device.resize', () => {
+  it('give rows in place: values stay, new rows are zero, bytes are counted as they come', async () => {
+    const device = createCpuDevice();
+    const junk = device.tensor(new Float32Array(4000).fill(7), [4000], { memory: 'kv' });
+    junk.dispose();
+    const first = device.growing([2, 3], 1000, { memory: 'kv' });
+    device.write(first, Float32Array.of(1, 2, 3, 4, 5, 6));
+    expect(device.memory().bytes.kv).toBe(24);
+    const { handle } = first.storage;
+    const more = device.resize(first, 1000)!;
+    expect([more.shape, more.storage.handle, first.disposed]).toEqual([[1000, 3], handle, true]);
+    expect(device.memory()).toMatchObject({ bytes: { kv: 12_000 }, buffers: 1 });
+    const values = await more.data();
+    expect([...values.subarray(0, 6)]).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(values.subarray(6).every((value) => value === 0)).toBe(true);
+    expect(device.mostRows(more)).toBeLessThan(2000);
+    expect(device.resize(more, 2000)).toBeUndefined();
+    expect(more.disposed).toBe(false);
+    const fewer = device.resize(more, 1)!;
+    expect(device.memory()).toMatchObject({ bytes: { kv: 12 }, buffers: 1 });
+    expect(device.mostRows(fewer)).toBeGreaterThanOrEqual(1000);
+    const again = device.resize(fewer, 2)!;
+    // New rows are zero, whatever they were.
+    expect([...(await again.data())]).toEqual([1, 2, 3, 0, 0, 0]);
+    expect(() => device.resize(again, -1)).toThrow(ShapeError);
+    expect(() => device.growing([], 5)).toThrow(ShapeError);
+    expect(() => device.growing([1], -1)).toThrow(ShapeError);
+    again.dispose();
+    expect(device.memory()).toMatchObject({ bytes: { kv: 0 }, buffers: 0 });
+    device.dispose();
+  });
+
+  it('touches no memory ahead', () => {
+    const device = createCpuDevice();
+    const before = process.memoryUsage.rss();
+    const tensor = device.growing([1, 1024], 2 ** 18, { memory: 'kv' });
+    expect(device.memory().reserved).toBeGreaterThan(2 ** 30);
+    expect(process.memoryUsage.rss() - before).toBeLessThan(2 ** 28);
+    tensor.dispose();
+    device.dispose();
   });
 });
 

@@ -104,7 +104,7 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
     const { maxBytes } = this.linear;
     const bytes = maxBytes - firstAddress;
     const why = maxBytes === 2 ** 32 ? 'WebAssembly addresses 4 GiB' : `the device was made with maxBytes ${maxBytes}`;
-    return { bytes, tensorBytes: bytes, why, taken: blockSize };
+    return { bytes, tensorBytes: bytes, operandBytes: bytes, growsInPlace: true, why, taken: blockSize };
   }
 
   get kernels(): Kernels {
@@ -225,8 +225,20 @@ export class CpuDevice extends Device implements CpuContext, ProgramHost {
     return this.#values(tensor.storage, tensor.dtype, tensor.size).slice() as TypedArrayOf<T>;
   }
 
-  protected allocate(bytes: number): number {
-    return this.#recorder === null ? this.linear.allocate(bytes) : this.#recorder.acquire(bytes);
+  protected allocate(bytes: number, room?: number): number {
+    return this.#recorder === null ? this.linear.allocate(bytes, room) : this.#recorder.acquire(bytes);
+  }
+
+  protected override stretchable({ handle, bytes }: Storage): number {
+    const at = handle as number;
+    return this.#recorder?.owned.has(at) || this.#held.has(at) ? bytes : this.linear.most(at, bytes);
+  }
+
+  protected override stretch({ handle, bytes: before }: Storage, bytes: number): boolean {
+    const at = handle as number;
+    if (this.#recorder?.owned.has(at) || this.#held.has(at) || !this.linear.resize(at, before, bytes)) return false;
+    if (bytes > before) this.kernels.zero(at + before, bytes - before);
+    return true;
   }
 
   protected free(handle: unknown, bytes: number): void {

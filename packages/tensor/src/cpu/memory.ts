@@ -21,7 +21,7 @@ interface Block {
 /**
  * Allocator over one growing WebAssembly memory. Freed blocks wait in a list per size; when none fits, memory is taken from merged
  * free regions, then from the end. Before the memory grows, which cannot be undone, free blocks that touch are merged.
- * Live blocks never move: kernels and threads may hold addresses.
+ * Live blocks never move: kernels and threads may hold addresses. Some are held room to grow in.
  */
 export class LinearMemory {
   readonly memory: WebAssembly.Memory;
@@ -29,6 +29,8 @@ export class LinearMemory {
   readonly #free = new Map<number, number[]>();
   #regions: Block[] = [];
   #end = firstAddress;
+  /** Blocks that may grow where they are: what they have taken, and the whole that is held for them. */
+  readonly #rooms = new Map<number, { taken: number; whole: number }>();
 
   /** maxBytes is rounded down to whole pages of 64 KiB. Throws OutOfMemoryError. */
   constructor(maxBytes: number = maxPages * pageBytes, shared = false) {
@@ -50,19 +52,67 @@ export class LinearMemory {
     return this.memory.buffer.byteLength;
   }
 
-  /** `bytes` rounded up as `blockSize` says. Throws OutOfMemoryError. */
-  allocate(bytes: number): number {
+  /**
+   * `bytes` rounded up as `blockSize` says. Where `room` bytes are to be had, `resize` may give the block so many later: they are held for it
+   * untouched, which costs addresses, not memory, and go to others when there is nothing else. Throws OutOfMemoryError.
+   */
+  allocate(bytes: number, room = 0): number {
     const size = blockSize(bytes);
-    const waiting = this.#free.get(size);
-    if (waiting !== undefined && waiting.length > 0) return waiting.pop()!;
-    return this.#fromRegions(size) ?? this.#fromEnd(size, this.reserved) ?? this.#afterMerge(bytes, size);
+    const whole = blockSize(room);
+    if (whole > size) {
+      const at = this.#find(whole);
+      if (at !== undefined) {
+        this.#rooms.set(at, { taken: size, whole });
+        return at;
+      }
+    }
+    return this.#find(size) ?? this.#fromRooms(size) ?? this.#refuse(bytes, size);
+  }
+
+  /** Whether the block at `at` has `bytes` bytes from now on, more or fewer: to be freed with them. What it no longer has is held for it. */
+  resize(at: number, before: number, bytes: number): boolean {
+    const taken = blockSize(bytes);
+    const whole = this.most(at, before);
+    if (taken > whole) return false;
+    if (taken === whole) this.#rooms.delete(at);
+    else this.#rooms.set(at, { taken, whole });
+    return true;
+  }
+
+  /** The most that `resize` would give the block of `bytes` bytes at `at`. */
+  most(at: number, bytes: number): number {
+    return this.#rooms.get(at)?.whole ?? blockSize(bytes);
   }
 
   free(at: number, bytes: number): void {
-    const size = blockSize(bytes);
+    const room = this.#rooms.get(at);
+    const size = room?.whole ?? blockSize(bytes);
+    if (room !== undefined) this.#rooms.delete(at);
     const waiting = this.#free.get(size);
     if (waiting === undefined) this.#free.set(size, [at]);
     else waiting.push(at);
+  }
+
+  #find(size: number): number | undefined {
+    const waiting = this.#free.get(size);
+    if (waiting !== undefined && waiting.length > 0) return waiting.pop()!;
+    return this.#fromRegions(size) ?? this.#fromEnd(size, this.reserved) ?? this.#afterMerge(size);
+  }
+
+  /** Takes the end of what is held for the block that has the most ahead, or else gives up all that is held. */
+  #fromRooms(size: number): number | undefined {
+    const ahead = ({ taken, whole }: { taken: number; whole: number }) => whole - taken;
+    let largest: number | undefined;
+    for (const [at, room] of this.#rooms) if (largest === undefined || ahead(room) > ahead(this.#rooms.get(largest)!)) largest = at;
+    if (largest === undefined) return undefined;
+    const room = this.#rooms.get(largest)!;
+    if (ahead(room) >= size) {
+      room.whole -= size;
+      return largest + room.whole;
+    }
+    for (const [at, { taken, whole }] of this.#rooms) if (whole > taken) this.#regions.push({ at: at + taken, size: whole - taken });
+    this.#rooms.clear();
+    return this.#afterMerge(size);
   }
 
   #fromRegions(size: number): number | undefined {
@@ -99,10 +149,12 @@ export class LinearMemory {
     }
   }
 
-  #afterMerge(bytes: number, size: number): number {
+  #afterMerge(size: number): number | undefined {
     this.#merge();
-    const at = this.#fromRegions(size) ?? this.#fromEnd(size, this.maxBytes);
-    if (at !== undefined) return at;
+    return this.#fromRegions(size) ?? this.#fromEnd(size, this.maxBytes);
+  }
+
+  #refuse(bytes: number, size: number): never {
     const used = this.#end - firstAddress - this.#regions.reduce((sum, region) => sum + region.size, 0);
     const refused = this.#end + size <= this.maxBytes ? `; the system gave ${this.reserved} and refused more` : '';
     throw new OutOfMemoryError(

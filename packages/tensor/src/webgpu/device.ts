@@ -128,11 +128,13 @@ export class WebGPUDevice extends Device {
   get capacity(): DeviceCapacity {
     const { maxBytes } = this.#pool.options;
     const tensorBytes = this.#pool.device.limits.maxBufferSize;
-    const limit = `the largest buffer of this adapter has ${tensorBytes} bytes`;
+    const operandBytes = Math.min(tensorBytes, this.traits.maxBindingBytes);
+    const binds = operandBytes < tensorBytes ? `, of which an operation binds ${operandBytes} at once` : '';
+    const limit = `the largest buffer of this adapter has ${tensorBytes} bytes${binds}`;
     // WebGPU does not tell how much memory a GPU has.
     const bytes = maxBytes === Number.MAX_SAFE_INTEGER ? Number.POSITIVE_INFINITY : maxBytes;
     const why = bytes === Number.POSITIVE_INFINITY ? limit : `the device was made with maxBytes ${maxBytes}, and ${limit}`;
-    return { bytes, tensorBytes, why, taken: (size) => this.#pool.sizeClass(size) };
+    return { bytes, tensorBytes, operandBytes, growsInPlace: false, why, taken: (size) => this.#pool.sizeClass(size) };
   }
 
   /** The adapter computes on the CPU: right for tests, slow for use. */
