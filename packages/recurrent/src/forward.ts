@@ -13,8 +13,16 @@ export interface ForwardOptions {
   readonly positions?: Int32Array;
 }
 
-/** Token rows of equal length as one array; throws OptionError for rows of other lengths or none. */
+const isRow = (row: unknown): boolean => Array.isArray(row) || ArrayBuffer.isView(row);
+
+const shown = (value: unknown): string =>
+  Array.isArray(value) ? `[${value.slice(0, 3).join(', ')}${value.length > 3 ? ', …' : ''}]` : typeof value;
+
+/** Token rows of equal length as one array; throws OptionError for rows of other lengths or none, and for what is no token. */
 function flatten(tokens: readonly (readonly number[])[]): { flat: Int32Array; batch: number; length: number } {
+  if (!Array.isArray(tokens) || !tokens.every(isRow)) {
+    throw new OptionError(`forward: tokens must be rows of token ids, one row a sequence, such as [[15, 56, 114]]; got ${shown(tokens)}`);
+  }
   const length = tokens[0]?.length ?? 0;
   if (length === 0) throw new OptionError('forward: needs at least one token');
   const other = tokens.findIndex((row) => row.length !== length);
@@ -22,7 +30,13 @@ function flatten(tokens: readonly (readonly number[])[]): { flat: Int32Array; ba
     throw new OptionError(
       `forward: all rows must have ${length} tokens; row ${other} has ${tokens[other]!.length}. Pad on the left and give positions -1 there`,
     );
-  return { flat: Int32Array.from(tokens.flat()), batch: tokens.length, length };
+  const flat = tokens.flatMap((row) => Array.from(row));
+  const bad = flat.findIndex((token) => !Number.isInteger(token));
+  if (bad >= 0)
+    throw new OptionError(
+      `forward: token ids must be whole numbers; token ${bad % length} of row ${Math.floor(bad / length)} is ${flat[bad]}`,
+    );
+  return { flat: Int32Array.from(flat), batch: tokens.length, length };
 }
 
 /** Opens a pass and puts the tokens (B, T) on the device. */

@@ -28,6 +28,7 @@ import {
   tidy,
 } from '@unroll/tensor';
 import { sandwichBlock } from './blocks/sandwich.js';
+import { cachePolicy } from './cache-policy.js';
 import { headDim, type RecurrentConfig } from './config.js';
 import { fusedBlocks } from './fused.js';
 import type { BlockParams, OwnParams, RecurrentParams } from './params.js';
@@ -134,8 +135,9 @@ export class RecurrentModel {
   }
 
   /** An empty cache for `batch` sequences; `use` picks the policy where none is given. The caller disposes it. Throws OptionError. */
-  createCache(options: { readonly batch?: number; readonly policy?: KVPolicy; readonly use?: CacheUse } = {}): KVCache {
+  createCache(options: { readonly batch?: number; readonly policy?: KVPolicy | string; readonly use?: CacheUse } = {}): KVCache {
     refuseUnknownOptions('createCache', options, ['batch', 'policy', 'use']);
+    const { policy, ...rest } = options;
     const { config, device } = this;
     const layers = { prelude: config.preludeLayers, core: config.coreLayers, coda: config.codaLayers };
     return new KVCache({
@@ -144,7 +146,8 @@ export class RecurrentModel {
       kvHeads: config.kvHeads,
       headDim: headDim(config),
       contextLength: config.contextLength,
-      ...options,
+      ...rest,
+      ...(policy === undefined ? {} : { policy: cachePolicy(policy) }),
     });
   }
 

@@ -1,4 +1,4 @@
-import { leftPaddedPositions } from '@unroll/nn';
+import { leftPaddedPositions, parseKVPolicy } from '@unroll/nn';
 import type { Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { Generate } from '@unroll/tensor/testing';
@@ -173,6 +173,46 @@ describe('refusals', () => {
     expect(() => forward(m, [[1, 99]], {})).toThrow(/gatherRows/);
     expect(() => forward(m, [[1, 2], [1]], {})).toThrow(/row 1 has 1/);
     expect(() => forward(m, [], {})).toThrow(/at least one token/);
+    m.dispose();
+  });
+
+  it('what is no rows of token ids', () => {
+    const m = tinyModel(device);
+    for (const [tokens, message] of [
+      [[1, 2, 3], /tokens must be rows of token ids.*got \[1, 2, 3\]/],
+      ['abc', /rows of token ids.*got string/],
+      [
+        [
+          [1, 2],
+          [3, 0.5],
+        ],
+        /token 1 of row 1 is 0\.5/,
+      ],
+      [[['1']], /whole numbers; token 0 of row 0 is 1/],
+    ] as const)
+      expect(() => forward(m, tokens as never)).toThrow(message);
+    m.dispose();
+  });
+
+  it('rows may be typed arrays', async () => {
+    const m = tinyModel(device);
+    const [typed, plain] = [forward(m, [Int32Array.of(1, 2)] as never), forward(m, [[1, 2]])];
+    expect(await read(typed)).toEqual(await read(plain));
+    m.dispose();
+  });
+
+  it('a policy may be named; what is none is refused', () => {
+    const m = tinyModel(device);
+    const [named, given] = [
+      m.createCache({ policy: 'latest-compress-s2' }),
+      m.createCache({ policy: parseKVPolicy('latest-compress-s2') }),
+    ];
+    expect(named.policy).toEqual(given.policy);
+    named.dispose();
+    given.dispose();
+    expect(() => m.createCache({ policy: 'lates' })).toThrow(/unknown KV policy "lates"/);
+    expect(() => m.createCache({ policy: 3 as never })).toThrow(/policy must be a name.*got 3/);
+    expect(() => m.createCache({ policy: { lookup: 'own' } as never })).toThrow(/policy must be a name/);
     m.dispose();
   });
 });

@@ -75,7 +75,7 @@ export interface CommonOptions {
    * (`always-last`, `last-only`, compression), or where the prompt exits early: each pass decides for itself, and the default is one.
    */
   readonly prefillChunk?: number;
-  /** Which keys are kept and read; whatever the model's caches understand. Not with `cache`, which has its own. */
+  /** Which keys are kept and read; whatever the model's caches understand, such as the name of a policy. Not with `cache`, which has its own. */
   readonly policy?: unknown;
   /**
    * Which tokens carry a `report`: the `last` alone (the default), or `every` one, whose counts are those so far. Where a step is begun

@@ -134,10 +134,14 @@ export abstract class Device {
    * A tensor from host values. Numbers become f32 unless `dtype` says i32. Throws ShapeError when the count of values is not the
    * shape's size, RangeOpError for a value that i32 cannot hold, OutOfMemoryError, OptionError, DTypeError.
    */
-  tensor<T extends DType = 'f32'>(data: HostData | readonly number[], shape: Shape = [data.length], options?: TensorOptions<T>): Tensor<T> {
+  tensor<T extends DType = 'f32'>(
+    data: HostData | readonly number[],
+    shape: Shape = [countOf(data)],
+    options?: TensorOptions<T>,
+  ): Tensor<T> {
     checkOptions('device.tensor', options);
     checkShape('device.tensor', shape);
-    if (data.length !== sizeOf(shape)) {
+    if (countOf(data) !== sizeOf(shape)) {
       throw new ShapeError(`device.tensor: ${showShape(shape)} needs ${sizeOf(shape)} values; got ${data.length}`);
     }
     const dtype = (options?.dtype ?? (data instanceof Int32Array ? 'i32' : 'f32')) as T;
@@ -445,6 +449,16 @@ function checkOptions(who: string, options: TensorOptions | undefined): void {
   const { dtype = 'f32', memory = 'scratch' } = options ?? {};
   checkDType(who, dtype);
   if (!memoryKinds.includes(memory)) throw new OptionError(`${who}: memory must be one of ${memoryKinds.join(', ')}; got ${memory}`);
+}
+
+/** How many host values there are. Throws DTypeError for what is no list of them, nested lists included. */
+function countOf(data: ArrayLike<number>): number {
+  const count = (data as ArrayLike<number> | null | undefined)?.length;
+  if (typeof count !== 'number')
+    throw new DTypeError(`device.tensor: takes a flat list of numbers; got ${data === null ? 'null' : typeof data}`);
+  if (Array.isArray(data[0]))
+    throw new DTypeError('device.tensor: takes a flat list of numbers; value 0 is an array; flatten it, and give the shape');
+  return count;
 }
 
 function hostCopy(dtype: DType, data: ArrayLike<number>): HostData {

@@ -59,7 +59,9 @@ export function apply<A>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A, on?:
   for (let i = 0; i < inputs.length; i++) {
     const input = inputs[i]!;
     if (input?.device === undefined)
-      throw new UnrollError(`${op.name}: input ${i} must be a tensor; got ${input === null ? 'null' : typeof input}`);
+      throw new UnrollError(
+        `${op.name}: input ${i} must be a tensor; got ${input === null ? 'null' : typeof input}${typeof input === 'number' ? '; affine(x, { scale, shift }) takes numbers, and device.tensor([value], []) makes a tensor of one' : ''}`,
+      );
     if (input.device !== device) throw new UnrollError(`${op.name}: input ${i} is on another device than input 0; make both on one device`);
     if (input.disposed) {
       throw new DisposedError(

@@ -18,6 +18,7 @@ export function showShape(shape: Shape): string {
 
 /** Throws ShapeError unless every dim is a whole number from 0 to 2^31 - 1 and the size stays below 2^31 values. */
 export function checkShape(who: string, shape: Shape): void {
+  if (!Array.isArray(shape)) throw new ShapeError(`${who}: a shape is a list of dims, such as [2, 3]; got ${JSON.stringify(shape)}`);
   for (const dim of shape) {
     if (!Number.isInteger(dim) || dim < 0 || dim > 0x7fffffff) {
       throw new ShapeError(`${who}: dims must be whole numbers from 0 to 2147483647; got ${showShape(shape)}`);

@@ -69,4 +69,9 @@ export class Tensor<T extends DType = DType> {
   toString(): string {
     return `Tensor(${this.dtype}${showShape(this.shape)} on ${this.device.kind}${this.disposed ? ', disposed' : ''})`;
   }
+
+  /** What `console.log` shows in Node: one line, in place of the device with all that it holds. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString();
+  }
 }

@@ -215,6 +215,29 @@ const cases: Record<string, Case> = {
     T.RangeOpError,
     'device.tensor: an i32 tensor takes whole numbers from -2^31 to 2^31 - 1; value 1 is 2.5',
   ],
+  'tensor shape': [() => device.tensor([1, 2, 3], any(3)), T.ShapeError, 'device.tensor: a shape is a list of dims, such as [2, 3]; got 3'],
+  'tensor of nothing': [
+    () => device.tensor(any(undefined), [2]),
+    T.DTypeError,
+    'device.tensor: takes a flat list of numbers; got undefined',
+  ],
+  'tensor of rows': [
+    () =>
+      device.tensor(
+        any([
+          [1, 2],
+          [3, 4],
+        ]),
+        [2, 2],
+      ),
+    T.DTypeError,
+    'device.tensor: takes a flat list of numbers; value 0 is an array; flatten it, and give the shape',
+  ],
+  'a number for a tensor': [
+    () => T.add(f(2), any(1)),
+    T.UnrollError,
+    'add: input 1 must be a tensor; got number; affine(x, { scale, shift })',
+  ],
   'tensor of text': [() => device.tensor(any('ab'), [2]), T.DTypeError, 'device.tensor: takes a flat list of numbers; value 0 is a string'],
   'tensor of nested lists': [() => device.tensor(any([[1]]), [1]), T.DTypeError, 'value 0 is an array'],
   'tensor i32 range': [() => device.tensor([2 ** 31], [1], { dtype: 'i32' }), T.RangeOpError, 'value 0 is 2147483648'],

@@ -21,6 +21,7 @@ describe('what was disposed is refused', () => {
     await expect(y.data()).rejects.toThrow('tensor f32[2,3] was used after its dispose()');
     expect(String(y)).toBe('Tensor(f32[2,3] on cpu, disposed)');
     expect(String(x)).toBe('Tensor(f32[2,3] on cpu)');
+    expect((x as unknown as Record<symbol, () => string>)[Symbol.for('nodejs.util.inspect.custom')]!()).toBe(String(x));
     const empty = f(0);
     empty.dispose();
     expect(() => T.exp(empty)).toThrow(T.DisposedError);
