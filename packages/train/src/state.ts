@@ -60,11 +60,21 @@ function differences(saved: Readonly<Record<string, unknown>>, now: Readonly<Rec
 export async function resumeTraining(file: SafetensorsFile, trainer: Trainer): Promise<void> {
   const { metadata } = file;
   const field = (name: string) => metadata.get(name);
+  const json = (name: string): unknown => {
+    try {
+      return JSON.parse(field(name) ?? 'null');
+    } catch (error) {
+      throw new ResumeError(`resume: "${name}" of the saved run is not JSON; the file is damaged`, { cause: error });
+    }
+  };
+  const count = (name: string): number => {
+    const value = json(name);
+    if (!Number.isSafeInteger(value) || (value as number) < 0)
+      throw new ResumeError(`resume: "${name}" of the saved run must be a whole number; got ${field(name)}. The file is damaged`);
+    return value as number;
+  };
   if (field('format') !== format) throw new ResumeError(`resume: the file is not a saved training run (format "${format}")`);
-  const other = differences(
-    JSON.parse(field('config') ?? '{}') as Record<string, unknown>,
-    trainer.config as unknown as Record<string, unknown>,
-  );
+  const other = differences((json('config') ?? {}) as Record<string, unknown>, trainer.config as unknown as Record<string, unknown>);
   if (other.length > 0)
     throw new ResumeError(
       `resume: the saved run has another ${other.join(', ')}; start anew, or go on with the config that it was begun with`,
@@ -80,14 +90,32 @@ export async function resumeTraining(file: SafetensorsFile, trainer: Trainer): P
     if (was !== now) throw new ResumeError(`resume: the saved run has the ${what} "${was}"; the trainer has "${now}"`);
   }
   const tensors = trainer.tensors();
-  const missing = [...tensors]
-    .filter(([name, tensor]) => file.entries.get(name)?.shape.join() !== tensor.shape.join())
-    .map(([name]) => name);
-  if (missing.length > 0) throw new ResumeError(`resume: the file lacks ${missing.slice(0, 5).join(', ')}, or has them in other shapes`);
+  const missing = [...tensors].filter(([name, { shape }]) => {
+    const entry = file.entries.get(name);
+    return entry?.dtype !== 'F32' || entry.shape.join() !== shape.join();
+  });
+  if (missing.length > 0) {
+    const names = missing.slice(0, 5).map(([name]) => name);
+    throw new ResumeError(`resume: the file lacks ${names.join(', ')}, or has them in other shapes or dtypes`);
+  }
+  // All that may be wrong is found before the trainer changes.
+  const [step, tokens, curriculum] = [count('step'), count('tokens'), savedCurriculum(json('curriculum'), trainer)];
   for (const [name, tensor] of tensors) trainer.device.write(tensor, toFloat32(await file.read(name), 'F32'));
-  trainer.step = Number(field('step'));
-  trainer.tokens = Number(field('tokens'));
-  trainer.optimizer.stepCount = trainer.step;
-  const curriculum = field('curriculum');
-  trainer.curriculum = curriculum === undefined ? undefined : (JSON.parse(curriculum) as CurriculumState);
+  trainer.step = step;
+  trainer.tokens = tokens;
+  trainer.optimizer.stepCount = step;
+  trainer.curriculum = curriculum;
+}
+
+/** Where the levels stood, as the trainer's tasks need it. Throws ResumeError. */
+function savedCurriculum(saved: unknown, { curriculum, config }: Trainer): CurriculumState | undefined {
+  if (saved === null && curriculum === undefined) return undefined;
+  const { level, loss } = (saved ?? {}) as Partial<CurriculumState>;
+  const fits = (list: unknown, sound: (value: number, i: number) => boolean) =>
+    Array.isArray(list) && list.length === config.tasks.length && list.every((value, i) => typeof value === 'number' && sound(value, i));
+  const within = (value: number, i: number) =>
+    Number.isInteger(value) && config.tasks[i]!.levels[0] <= value && value <= config.tasks[i]!.levels[1];
+  if (curriculum === undefined || !fits(level, within) || !fits(loss, Number.isFinite))
+    throw new ResumeError('resume: "curriculum" of the saved run does not fit its tasks; the file is damaged');
+  return { level: level!, loss: loss! };
 }

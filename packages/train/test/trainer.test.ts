@@ -148,6 +148,32 @@ describe('a run', () => {
     await expect(resumeTraining(plain, longer)).rejects.toThrow(ResumeError);
     for (const trainer of [first, other, longer]) trainer.dispose();
   });
+
+  it.each([
+    ['step', undefined, /"step" of the saved run must be a whole number; got undefined/],
+    ['step', '-1', /"step" of the saved run must be a whole number; got -1/],
+    ['tokens', '1e400', /"tokens" of the saved run/],
+    ['tokens', 'many', /"tokens" of the saved run is not JSON/],
+    ['config', '{', /"config" of the saved run is not JSON/],
+    ['curriculum', undefined, /"curriculum" of the saved run does not fit its tasks/],
+    ['curriculum', '{"level":[9],"loss":[2]}', /does not fit its tasks/],
+    ['curriculum', '{"level":[1],"loss":[2,2]}', /does not fit its tasks/],
+  ])('refuses a file whose %s is %s, and leaves the trainer as it was', async (name, value, message) => {
+    const run = { ...config, curriculum: { solved: 1, focus: 0.5 } };
+    const [first, second] = [new Trainer(device, run), new Trainer(device, run)];
+    await first.train();
+    const file = await open(await saved(first));
+    const metadata = new Map(file.metadata);
+    if (value === undefined) metadata.delete(name);
+    else metadata.set(name, value);
+    const before = [weightsOf(second), second.step, second.tokens, second.curriculum];
+    const damaged = { ...file, metadata, entries: file.entries, read: (tensor: string) => file.read(tensor) } as typeof file;
+    const resumed = resumeTraining(damaged, second);
+    await expect(resumed).rejects.toThrow(ResumeError);
+    await expect(resumed).rejects.toThrow(message);
+    expect([weightsOf(second), second.step, second.tokens, second.curriculum]).toEqual(before);
+    for (const trainer of [first, second]) trainer.dispose();
+  });
 });
 
 describe('a variant', () => {
