@@ -43,7 +43,7 @@ function rule(
 ): ExitRule {
   refuseUnknownOptions(name, options, ['threshold', ...controlNames]);
   const limit = options.threshold ?? threshold;
-  if (Number.isNaN(limit)) throw new OptionError(`${name}: threshold must be a number; got ${limit}`);
+  if (typeof limit !== 'number' || Number.isNaN(limit)) throw new OptionError(`${name}: threshold must be a number; got ${limit}`);
   return { name, ...parseControls(name, options), begin: (start, model) => begin(start, model, limit) };
 }
 

@@ -160,6 +160,14 @@ export function checkTokens(who: string, model: LanguageModel, tokens: readonly 
     throw new OptionError(`${who}: token ${bad} is outside the vocabulary of ${model.vocabularySize}; is the tokenizer this model's?`);
 }
 
+/** Below the least, logits divided by it are beyond f32: a draw among infinities. */
+function temperatureOf(who: string, given: number): number {
+  const temperature = between(who, 'temperature', given, 0, 1e6);
+  if (temperature > 0 && temperature < 1e-20)
+    throw new OptionError(`${who}: temperature must be 0, for the most likely token, or from 1e-20 on; got ${temperature}`);
+  return temperature;
+}
+
 function parseSampling(who: string, options: CommonOptions): SamplingOptions {
   const { logitBias, sampleOn = 'auto' } = options;
   const V = options.model.vocabularySize;
@@ -175,7 +183,7 @@ function parseSampling(who: string, options: CommonOptions): SamplingOptions {
       throw new OptionError(`${who}: the logitBias of token ${id} must be a number below Infinity; got ${value}`);
   }
   return {
-    temperature: between(who, 'temperature', options.temperature ?? 0, 0, 1e6),
+    temperature: temperatureOf(who, options.temperature ?? 0),
     topK: options.topK === undefined ? undefined : Math.min(V, whole(who, 'topK', options.topK, 1, 2 ** 31)),
     topP: between(who, 'topP', options.topP ?? 1, Number.MIN_VALUE, 1),
     minP: between(who, 'minP', options.minP ?? 0, 0, 1),

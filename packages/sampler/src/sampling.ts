@@ -123,36 +123,50 @@ export async function chooseTokens(logits: Tensor<'f32'>, requests: readonly Req
   return describeTokens(logits, tokens, requests, options);
 }
 
+/** What comes back for a race: all scaled logits and their noise, or those of the candidates; `marked` where the rows with NaN are asked for. */
+interface RaceParts {
+  readonly values: Tensor<'f32'>;
+  readonly noise?: Tensor<'f32'>;
+  readonly indices?: Tensor<'i32'>;
+  readonly chosen?: readonly Tensor<'f32'>[];
+  readonly marked?: Tensor<'i32'>;
+}
+
 /** The race among the k most likely tokens, which alone come back; k = V without top-k. */
 async function raceCandidates(logits: Tensor<'f32'>, requests: readonly Request[], options: SamplingOptions): Promise<number[]> {
   const V = logits.shape[1]!;
   const R = requests.length;
   const k = Math.min(options.topK ?? V, V);
-  const parts = tidy(logits.device, () => {
+  const parts = tidy(logits.device, (): RaceParts => {
     const scaled = affine(logits, { scale: 1 / options.temperature });
     const noise = gumbelNoise(logits.device, requests, V);
     const top = k < V ? topK(scaled, k) : undefined;
-    if (top === undefined) return { values: scaled, noise };
+    // No logprob tells of NaN, and it need not be among the candidates.
+    const check = options.logprobs ? {} : { marked: argmax(logits, { markNaN: true }) };
+    if (top === undefined) return { values: scaled, noise, ...check };
     const chosen = requests.map((_, r) =>
       gatherRows(reshape(slice(noise, 0, r, r + 1), [V, 1]), reshape(slice(top.indices, 0, r, r + 1), [k])),
     );
-    return { values: top.values, indices: top.indices, chosen };
+    return { values: top.values, indices: top.indices, chosen, ...check };
   });
   try {
-    const [values, indices, noise] = await Promise.all([
+    const [values, indices, marked, noise] = await Promise.all([
       parts.values.data(),
       parts.indices?.data(),
+      parts.marked?.data(),
       parts.noise !== undefined
         ? parts.noise.data()
-        : Promise.all(parts.chosen.map((row) => row.data())).then((rows) => Float32Array.from(rows.flatMap((row) => [...row]))),
+        : Promise.all(parts.chosen!.map((row) => row.data())).then((rows) => Float32Array.from(rows.flatMap((row) => [...row]))),
     ]);
+    const unsound = marked?.findIndex((token) => token < 0) ?? -1;
+    if (unsound >= 0) throw notNumbers(requests[unsound]!.position);
     return Array.from({ length: R }, (_, r) => {
       const row = (x: ArrayLike<number>) => (x as Float32Array).subarray(r * k, (r + 1) * k);
       const ids = indices === undefined ? undefined : row(indices);
       return race(candidates(row(values), ids), row(noise), options);
     });
   } finally {
-    for (const tensor of [parts.values, parts.indices, parts.noise, ...(parts.chosen ?? [])]) tensor?.dispose();
+    for (const tensor of [parts.values, parts.indices, parts.marked, parts.noise, ...(parts.chosen ?? [])]) tensor?.dispose();
   }
 }
 
@@ -184,8 +198,8 @@ async function chooseOnHost(logits: Tensor<'f32'>, requests: readonly Request[],
       row = replaced;
     }
     const bad = row.findIndex((value) => Number.isNaN(value) || value === Number.POSITIVE_INFINITY);
-    const given = values[r * V + bad];
-    if (options.processors.length > 0 && bad >= 0 && given! < Number.POSITIVE_INFINITY) {
+    if (bad >= 0 && !(values[r * V + bad]! < Number.POSITIVE_INFINITY)) throw notNumbers(request.position);
+    if (bad >= 0) {
       throw new UnrollError(
         `generate: the logits processors made the logit of token ${bad} at position ${request.position} ${row[bad]}; expected numbers below Infinity. Use -Infinity to rule a token out`,
       );
@@ -193,7 +207,7 @@ async function chooseOnHost(logits: Tensor<'f32'>, requests: readonly Request[],
     if (row.every((value) => value === Number.NEGATIVE_INFINITY)) {
       throw new UnrollError(`generate: biases and processors leave no token for position ${request.position}; let at least one pass`);
     }
-    if (noise === undefined) return row.reduce((best, value, id) => (value > row[best]! || Number.isNaN(value) ? id : best), 0);
+    if (noise === undefined) return row.reduce((best, value, id) => (value > row[best]! ? id : best), 0);
     return race(candidates(row.map((value) => value * scale)), noise.subarray(r * V, (r + 1) * V), options);
   });
 }

@@ -198,6 +198,7 @@ export class Session {
     } catch (error) {
       throw new OptionError('Session.load: its settings are not JSON; the file is damaged', { cause: error });
     }
+    if (typeof kind !== 'object' || kind === null) throw bad('the settings of its cache are none; the file is damaged');
     if (!Array.isArray(log) || log.length !== tokens.length || !Array.isArray(kind.lengths) || kind.lengths[0] !== tokens.length)
       throw bad('tokens and keys do not belong together; the file is damaged');
     const sound = ({ recurrences, stateSeed, initScale, reproducible }: Omit<CachedToken, 'token'>) =>

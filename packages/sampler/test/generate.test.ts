@@ -313,6 +313,7 @@ describe('refused before any work', () => {
     ['depth 0', { recurrences: 0 }, /recurrences \(depth\).*1 to 65536; got 0/],
     ['a huge depth', { recurrences: 1e9 }, /got 1000000000/],
     ['a temperature below 0', { temperature: -1 }, /temperature must be from 0/],
+    ['a temperature that f32 cannot divide by', { temperature: 1e-40 }, /temperature must be 0, for the most likely token, or from 1e-20/],
     ['NaN for top-p', { topP: Number.NaN }, /topP/],
     ['min-p above 1', { minP: 1.1 }, /minP must be from 0 to 1/],
     ['a token outside the vocabulary', { prompt: [24] }, /token 24 is outside the vocabulary of 24/],

@@ -1,7 +1,7 @@
 import { OptionError, UnrollError } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type GenerateOptions, generate, generateBatch, Scheduler, Session, score, trace } from '../src/index.js';
+import { type GenerateOptions, generate, generateBatch, latentDiff, Scheduler, Session, score, trace } from '../src/index.js';
 import { all, run, tinyModel } from './support.js';
 
 const device = createCpuDevice();
@@ -76,6 +76,11 @@ describe('options of the wrong type', () => {
     const failure = await run({ ...base, [name]: value } as GenerateOptions).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(OptionError);
     expect((failure as Error).message).toMatch(message);
+  });
+
+  it('the threshold of an exit rule', () => {
+    expect(() => latentDiff({ threshold: '0.03' as unknown as number })).toThrow(/latent-diff: threshold must be a number; got 0.03/);
+    expect(() => latentDiff({ threshold: Number.NaN })).toThrow(OptionError);
   });
 
   it('no options at all', async () => {

@@ -191,6 +191,18 @@ describe('what is reported', () => {
   it('logits that are not numbers are an error that names the position', async () => {
     await expect(draw([1, Number.NaN, 2], 2, 0, {})).rejects.toThrow(/position 0 are not numbers/);
     await expect(draw([1, Number.NaN, 2], 1, 0, { temperature: 1, where: 'host' })).rejects.toThrow(/not numbers/);
+    for (const how of [
+      {},
+      { topK: 2 },
+      { topP: 0.5 },
+      { repetitionPenalty: 1.1 },
+      { where: 'host' },
+      { temperature: 0, where: 'host' },
+    ] as const) {
+      const rows = { temperature: 1, logprobs: false, ...how };
+      await expect(draw([1, Number.NaN, 2], 2, 0, rows), JSON.stringify(how)).rejects.toThrow(/position 0 are not numbers/);
+      await expect(draw([Number.NaN, 1, 2, 3], 1, 0, rows), JSON.stringify(how)).rejects.toThrow(/not numbers/);
+    }
     expect(device.memory().buffers).toBe(0);
   });
 });

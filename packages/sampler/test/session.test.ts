@@ -209,6 +209,7 @@ describe('save and load', () => {
     const damaged = (change: Partial<SavedSession>) => Session.load({ model }, { ...saved, ...change });
     await expect(damaged({ metadata: { ...saved.metadata, format: 'x' } })).rejects.toThrow(/format is "x"/);
     await expect(damaged({ metadata: { ...saved.metadata, log: '[' } })).rejects.toThrow(/not JSON/);
+    await expect(damaged({ metadata: { ...saved.metadata, cache: 'null' } })).rejects.toThrow(/settings of its cache are none/);
     await expect(damaged({ metadata: { ...saved.metadata, log: '[]' } })).rejects.toThrow(/do not belong together/);
     const log = JSON.stringify(JSON.parse(saved.metadata.log!).map(() => [4, null]));
     await expect(damaged({ metadata: { ...saved.metadata, log } })).rejects.toThrow(/log of its tokens is not one/);
