@@ -4,8 +4,9 @@ export { attentionGrad, crossEntropyGrad, rmsNormGrad, scatterAddRows, siluMulGr
 export { gemm, packRows } from './gemm';
 export { matmul, matvec, transpose } from './matmul';
 export { crossEntropy, rmsNorm, softmax } from './norm';
-export { gatherQuantized, matmulQ4, matmulQ8, quantizeActivations } from './quant';
+export { gatherQuantized, quantizeActivations } from './quant';
 export { gemmQuantized, packQuantized } from './quant-panel';
+export { matmulQ4, matmulQ8 } from './quant-tile';
 export { random } from './random';
 export { reduce } from './reduce';
 export { argmax, bf16ToF32, copyRuns, f16ToF32, gatherRows, permute, scatterRows, topK, zero } from './rows';
