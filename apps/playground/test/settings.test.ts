@@ -1,9 +1,10 @@
-import { exitRuleNames } from '@unroll/sampler';
+import { exitRule, exitRuleNames } from '@unroll/sampler';
 import { drawHeldOut, tasks } from '@unroll/train';
 import { expect, test } from 'vitest';
 import { taskOf } from '../src/models/embedded.js';
 import { explain, solve, solveRest, verdict } from '../src/state/answers.js';
 import {
+  exitChoices,
   exitRules,
   type PageSettings,
   pageDefaults,
@@ -64,6 +65,10 @@ test('a prompt of no known kind, or with a wrong beginning, has no right answer'
   expect(verdict('7', [])).toBeUndefined();
 });
 
-test('the exit rules to choose from are those of the sampler', () => {
+test('the exit rules to choose from are those of the sampler, and q-exit where the model has a gate', () => {
   expect([...exitRules].sort()).toEqual([...exitRuleNames].sort());
+  expect(exitChoices(false, 'kl')).toEqual(exitRules);
+  expect(exitChoices(true, 'kl')).toEqual([...exitRules, 'q-exit']);
+  expect(exitChoices(false, 'q-exit')).toContain('q-exit');
+  expect(exitRule('q-exit').name).toBe('q-exit');
 });

@@ -1,7 +1,10 @@
+import { parseRecurrentConfig } from '@unroll/recurrent';
 import { DeviceLostError, OptionError, OutOfMemoryError } from '@unroll/tensor';
 import { expect, test } from 'vitest';
+import { ouroJson } from '../../../tooling/reference-models/relative-cases.js';
 import { IntegrityError, NetworkError, QuotaError } from '../src/models/errors.js';
 import { Engine, EngineError, type WorkerLike } from '../src/worker/client.js';
+import { describeModel } from '../src/worker/engine.js';
 import { describeError, type Handlers, type Port, serve, Turns } from '../src/worker/host.js';
 import { motionOf, relativeChange } from '../src/worker/motion.js';
 import type { FromWorker, ToWorker } from '../src/worker/protocol.js';
@@ -97,6 +100,20 @@ test('a worker that dies fails its calls, and the next call starts another', asy
   await expect(ended).rejects.toMatchObject({ kind: 'aborted', message: 'on purpose' });
   expect(await engine.call('labAnswer', { id: 1, recurrences: 1 })).toBe('here');
   expect(started()).toBe(3);
+});
+
+test('a model with an exit gate is told from one without, and its layers are what a recurrence runs through', () => {
+  const files = { kind: 'files', name: 'x', files: [] } as const;
+  const describe = (shapes: Record<string, number[]>) => {
+    const checkpoint = { entries: new Map(Object.entries(shapes).map(([name, shape]) => [name, { name, shape, dtype: 'F32' }])) };
+    const opened = { name: 'x', config: parseRecurrentConfig(ouroJson), checkpoint, maxNewTokens: 8, examples: [], about: '' };
+    return describeModel(opened as never, files, 0);
+  };
+  const layer = { 'model.layers.0.self_attn.q_proj.weight': [24, 24], 'model.layers.0.input_layernorm_2.weight': [24] };
+  const ouro = describe({ 'model.embed_tokens.weight': [23, 24], ...layer, 'model.early_exit_gate.weight': [1, 24] });
+  expect(ouro).toMatchObject({ hasExitGate: true, coreParameters: 600, hasTokenizer: false });
+  const huginn = describe({ 'transformer.core_block.0.norm_4.weight': [24], 'transformer.ln_f.weight': [24] });
+  expect(huginn).toMatchObject({ hasExitGate: false, coreParameters: 24 });
 });
 
 test('turns run one after the other, also past a failure, and an abort leaves the line', async () => {

@@ -1,8 +1,15 @@
 export const strategies = ['plain', 'adaptive', 'speculative', 'wavefront'] as const;
 export type StrategyName = (typeof strategies)[number];
 
+/** The rules that any model can use. */
 export const exitRules = ['latent-diff', 'cosine', 'acceleration', 'entropy-diff', 'kl', 'minp-kl', 'argmax-stability'] as const;
-export type ExitName = (typeof exitRules)[number];
+/** `q-exit` reads the exit gate that some models were trained with. */
+export const exitNames = [...exitRules, 'q-exit'] as const;
+export type ExitName = (typeof exitNames)[number];
+
+/** The rules to choose from. A link may name `q-exit` for a model without a gate: then it is shown, and its run says what is wrong. */
+export const exitChoices = (hasExitGate: boolean, chosen: ExitName): readonly ExitName[] =>
+  hasExitGate || chosen === 'q-exit' ? exitNames : exitRules;
 
 /** The thresholds that each rule has by itself. */
 export const exitThresholds: Readonly<Record<ExitName, number>> = {
@@ -13,6 +20,7 @@ export const exitThresholds: Readonly<Record<ExitName, number>> = {
   kl: 1e-3,
   'minp-kl': 1e-5,
   'argmax-stability': 5,
+  'q-exit': 0.5,
 };
 
 export const policies = ['auto', 'full', 'latest', 'always-last', 'skip', 'last-only', 'latest-compress', 'compress-anchor'] as const;
@@ -119,7 +127,7 @@ const sharedRules: Record<keyof SharedSettings, Rule> = {
 const runRules: Record<keyof RunSettings, Rule> = {
   depth: number(1, MOST_DEPTH, true),
   strategy: oneOf(strategies),
-  exit: oneOf(exitRules),
+  exit: oneOf(exitNames),
   threshold: number(0, 1e6),
   policy: oneOf(policies),
   warm: flag,

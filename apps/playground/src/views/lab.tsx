@@ -233,6 +233,7 @@ export function LabView() {
           class="prompt"
           autocomplete="off"
           spellcheck={false}
+          placeholder="A prompt to think about"
           value={prompt.value}
           onInput={(event) => (prompt.value = event.currentTarget.value)}
         />
@@ -248,7 +249,7 @@ export function LabView() {
           {problem.value}
         </p>
       )}
-      {list.length === 0 ? <Empty>Press “New thought” to begin.</Empty> : null}
+      {list.length === 0 ? <Empty>Type a prompt and press “New thought”.</Empty> : null}
       <div class="panes">
         {list.map((bench, i) => (
           <Thought key={bench.state.id} bench={bench} i={i} pauseAt={pauseAt.value} />

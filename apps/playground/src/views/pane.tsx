@@ -3,7 +3,7 @@ import { focused, model, type PaneState, panes, results, setPane, shared } from 
 import { run, running } from '../state/runs.js';
 import {
   type ExitName,
-  exitRules,
+  exitChoices,
   exitThresholds,
   type PolicyName,
   policies,
@@ -47,7 +47,7 @@ function StrategyFields({ i }: { i: 0 | 1 }) {
         <Choice
           label="Exit rule"
           value={pane.exit}
-          options={exitRules.map((name) => [name, name] as const)}
+          options={exitChoices(model.value?.hasExitGate === true, pane.exit).map((name) => [name, name] as const)}
           onChange={(exit: ExitName) => set({ exit, threshold: exitThresholds[exit] })}
         />
         <Amount label="Threshold" value={pane.threshold} least={0} most={1e6} step="any" onChange={(threshold) => set({ threshold })} />

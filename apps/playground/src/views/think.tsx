@@ -1,5 +1,5 @@
 import { explain } from '../state/answers.js';
-import { focused, inside, model, setShared, shared } from '../state/app.js';
+import { focused, inside, loading, model, setShared, shared } from '../state/app.js';
 import { finished, run, running, stop, survey } from '../state/runs.js';
 import { type InsideName, sharedDefaults } from '../state/settings.js';
 import { depthColor } from '../ui/color.js';
@@ -116,6 +116,12 @@ function Sampling() {
   );
 }
 
+function hint(): string {
+  if (loading.value !== undefined) return 'Loading the model …';
+  if (model.value === undefined) return 'No model is loaded';
+  return model.value.hasTokenizer ? 'Ask something' : 'This model came without tokenizer.json, so it cannot read a text';
+}
+
 function Ask() {
   const { prompt } = shared.value;
   const ready = model.value?.hasTokenizer === true;
@@ -139,7 +145,7 @@ function Ask() {
           autocomplete="off"
           autocapitalize="off"
           spellcheck={false}
-          placeholder={ready ? 'Ask something' : 'Loading the model …'}
+          placeholder={hint()}
           onInput={(event) => setShared({ prompt: event.currentTarget.value })}
         />
         <button type="submit" class="primary" disabled={!ready || prompt === ''}>

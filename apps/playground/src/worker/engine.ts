@@ -1,5 +1,5 @@
 import { blobFiles, type FileSet } from '@unroll/checkpoint';
-import { loadRecurrentModel, type RecurrentModel } from '@unroll/recurrent';
+import { familyOf, loadRecurrentModel, type RecurrentModel } from '@unroll/recurrent';
 import { DeviceLostError, type Tensor } from '@unroll/tensor';
 import type { WebGPUDevice } from '@unroll/tensor/webgpu';
 import type { Tokenizer } from '@unroll/tokenizer';
@@ -124,7 +124,8 @@ export class EngineState {
 const blobsOf = (name: string, files: readonly { readonly name: string; readonly blob: Blob }[]): FileSet =>
   blobFiles(Object.fromEntries(files.map(({ name: file, blob }) => [file, blob])), name);
 
-function describeModel(opened: OpenedFiles, source: ModelSource, weightBytes: number): ModelInfo {
+/** What the page knows of a model. */
+export function describeModel(opened: OpenedFiles, source: ModelSource, weightBytes: number): ModelInfo {
   const { config, checkpoint, tokenizer } = opened;
   let parameters = 0;
   let coreParameters = 0;
@@ -132,7 +133,7 @@ function describeModel(opened: OpenedFiles, source: ModelSource, weightBytes: nu
     if (/(^|\.)(freqs_cis|lm_head\.weight)$/.test(name) && config.tiedHead) continue;
     const size = sizeOf(shape);
     parameters += size;
-    if (/core_block|adapter/.test(name)) coreParameters += size;
+    if (/core_block|adapter|^model\.layers\./.test(name)) coreParameters += size;
   }
   return {
     name: opened.name,
@@ -148,6 +149,7 @@ function describeModel(opened: OpenedFiles, source: ModelSource, weightBytes: nu
     meanRecurrence: config.meanRecurrence,
     maxNewTokens: opened.maxNewTokens,
     hasTokenizer: tokenizer !== undefined,
+    hasExitGate: familyOf(checkpoint.entries.keys()).hasExitGate,
     hasTemplate: (tokenizer?.chatTemplates.size ?? 0) > 0,
     examples: opened.examples,
     about: opened.about,

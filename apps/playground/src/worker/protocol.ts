@@ -40,6 +40,8 @@ export interface ModelInfo {
   readonly maxNewTokens: number;
   readonly hasTokenizer: boolean;
   readonly hasTemplate: boolean;
+  /** Whether it says by itself when to stop: the rule `q-exit`. */
+  readonly hasExitGate: boolean;
   readonly examples: readonly Example[];
   /** The first paragraph of the model card. */
   readonly about: string;
