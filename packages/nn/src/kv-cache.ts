@@ -1,4 +1,4 @@
-import { type Device, gatherRows, OptionError, scatterRows, type Tensor, UnrollError } from '@unroll/tensor';
+import { type Device, gatherRows, OptionError, scatterRows, type Tensor, tidy, UnrollError } from '@unroll/tensor';
 import { Decoding } from './kv-decode.js';
 import { KVJournal } from './kv-journal.js';
 import {
@@ -231,26 +231,24 @@ export class KVCache {
     const fork = this.#empty();
     const rows = new Map<number, number>();
     for (const [b, table] of this.#tables.entries()) fork.#table(b).decodeFrom = table.decodeFrom;
-    fork.#fill(
-      this.#entries(),
-      this.#tables.map((table) => table.length),
-      rows,
-    );
-    if (rows.size > 0) {
-      const from = this.device.tensor(Int32Array.from(rows.keys()), undefined, { memory: 'kv' });
-      const to = this.device.tensor(Int32Array.from(rows.values()), undefined, { memory: 'kv' });
-      for (const [target, source] of [
-        [fork.#pool.tensors!.k, this.#pool.tensors!.k],
-        [fork.#pool.tensors!.v, this.#pool.tensors!.v],
-      ] as const) {
-        const moved = gatherRows(source, from);
-        scatterRows(target, to, moved);
-        moved.dispose();
-      }
-      from.dispose();
-      to.dispose();
+    try {
+      fork.#fill(
+        this.#entries(),
+        this.#tables.map((table) => table.length),
+        rows,
+      );
+      if (rows.size === 0) return fork;
+      const [mine, theirs] = [this.#pool.tensors!, fork.#pool.tensors!];
+      tidy(this.device, () => {
+        const from = this.device.tensor(Int32Array.from(rows.keys()));
+        const to = this.device.tensor(Int32Array.from(rows.values()));
+        for (const part of ['k', 'v'] as const) tidy(this.device, () => scatterRows(theirs[part], to, gatherRows(mine[part], from)));
+      });
+      return fork;
+    } catch (error) {
+      fork.dispose();
+      throw error;
     }
-    return fork;
   }
 
   /** The content on the host, for `load`. */
@@ -268,14 +266,16 @@ export class KVCache {
       entries: Int32Array.from(entries),
     };
     if (rows.size === 0) return { ...saved, keys: new Float32Array(0), values: new Float32Array(0) };
-    const index = this.device.tensor(Int32Array.from(rows.keys()), undefined, { memory: 'kv' });
-    const { k: ownKeys, v: ownValues } = this.#pool.tensors!;
-    const [keys, values] = [gatherRows(ownKeys, index), gatherRows(ownValues, index)];
+    const own = this.#pool.tensors!;
+    const [keys, values] = tidy(this.device, () => {
+      const index = this.device.tensor(Int32Array.from(rows.keys()));
+      return [gatherRows(own.k, index), gatherRows(own.v, index)] as const;
+    });
     try {
       const [k, v] = await Promise.all([keys.data(), values.data()]);
-      return { ...saved, keys: k as Float32Array, values: v as Float32Array };
+      return { ...saved, keys: k, values: v };
     } finally {
-      for (const tensor of [index, keys, values]) tensor.dispose();
+      for (const tensor of [keys, values]) tensor.dispose();
     }
   }
 
@@ -283,7 +283,7 @@ export class KVCache {
   load(saved: SavedKVCache): void {
     this.#alive();
     const describe = (policy: KVPolicy, layers: LayerCounts, batch: number) =>
-      JSON.stringify([policy.lookup, policy.compression, layers, batch, this.#rowShape]);
+      JSON.stringify([policy?.lookup, policy?.compression, layers, batch, this.#rowShape]);
     const [mine, theirs] = [describe(this.policy, this.layers, this.batch), describe(saved.policy, saved.layers, saved.lengths.length)];
     if (mine !== theirs)
       throw new OptionError(
@@ -308,23 +308,24 @@ export class KVCache {
       throw new OptionError('KVCache.load: the saved sizes contradict each other; the file is damaged or belongs to another model');
     }
     this.truncate(0);
-    const rows = new Map<number, number>();
-    this.#fill(entries, saved.lengths, rows);
-    if (rows.size === 0) return;
-    const to = this.device.tensor(
-      Int32Array.from({ length: R }, (_, row) => rows.get(row) ?? -1),
-      undefined,
-      { memory: 'kv' },
-    );
-    for (const [target, data] of [
-      [this.#pool.tensors!.k, saved.keys],
-      [this.#pool.tensors!.v, saved.values],
-    ] as const) {
-      const source = this.device.tensor(data, [R, ...this.#rowShape], { memory: 'kv' });
-      scatterRows(target, to, source);
-      source.dispose();
+    try {
+      const rows = new Map<number, number>();
+      this.#fill(entries, saved.lengths, rows);
+      if (rows.size === 0) return;
+      const { k, v } = this.#pool.tensors!;
+      tidy(this.device, () => {
+        const to = this.device.tensor(Int32Array.from({ length: R }, (_, row) => rows.get(row) ?? -1));
+        for (const [target, data] of [
+          [k, saved.keys],
+          [v, saved.values],
+        ] as const)
+          tidy(this.device, () => scatterRows(target, to, this.device.tensor(data, [R, ...this.#rowShape])));
+      });
+    } catch (error) {
+      // Never tokens without their keys.
+      this.truncate(0);
+      throw error;
     }
-    to.dispose();
   }
 
   usage(): KVCacheUsage {
@@ -466,14 +467,18 @@ export class KVCache {
     if (used === 0) this.#decoding.reset();
     const rows = new Set(this.#tables.flatMap((table) => [...table.entries()].map(({ row }) => row)));
     const kept = Int32Array.from(rows).sort();
-    const places = new Map(Array.from(kept, (row, i) => [row, i]));
+    const moved = this.#pool.shrink(kept, slots);
+    const places = new Map(Array.from(kept, (row, i) => [row, i < moved ? i : row]));
     for (const table of this.#tables) table.renumber((row) => places.get(row)!);
     const shared = [...this.#shared].map(([row, others]) => [places.get(row)!, others] as const);
     this.#shared.clear();
     for (const [row, others] of shared) this.#shared.set(row, others);
     this.#freeRows.length = 0;
-    this.#rows = places.size;
-    this.#pool.shrink(kept, slots);
+    if (moved === kept.length) this.#rows = moved;
+    else {
+      const taken = new Set(places.values());
+      for (let row = 0; row < this.#rows; row++) if (!taken.has(row)) this.#freeRows.push(row);
+    }
   }
 
   #slots(): number {

@@ -1,4 +1,4 @@
-import { type Device, gatherRows, scatterRows, type Tensor, tidy } from '@unroll/tensor';
+import { type Device, gatherRows, OutOfMemoryError, scatterRows, type Tensor, tidy } from '@unroll/tensor';
 import type { KeyPool } from './kv-shape.js';
 
 /** Bytes of rows that move to another pool at once. */
@@ -95,20 +95,31 @@ export class RowPool {
     this.#capacity = this.#planned;
   }
 
-  /** Keeps these rows alone, ascending, as the first ones, and a page for so many slots. */
-  shrink(rows: Int32Array, slots: number): void {
+  /**
+   * Keeps these rows alone, ascending, as the first ones, and a page for so many slots. Gives how many of them have their place: where the
+   * device has no memory to move with not all, those behind lie where they were, and it stays as large as it is.
+   */
+  shrink(rows: Int32Array, slots: number): number {
     const capacity = rows.length + pageTokens * slots;
     const most = this.#roomFor(capacity);
-    const less = (old: Tensor<'f32'> | null) => {
-      if (old === null || !this.device.capacity.growsInPlace || capacity === 0) return this.#move(old, capacity, rows, most);
+    const old = this.tensors;
+    if (old === undefined || capacity === 0) {
+      this.dispose();
+      [this.#keys, this.#values] = [null, null];
+    } else if (this.device.capacity.growsInPlace) {
       // Since no row goes to a higher place, none is overwritten before it is read.
-      this.#copyRows(old, old, rows);
-      return this.device.resize(old, capacity)!;
-    };
-    this.#keys = less(this.#keys);
-    this.#values = less(this.#values);
+      const moved = this.#copyRows([old, old], rows);
+      if (moved < rows.length) return moved;
+      [this.#keys, this.#values] = [this.device.resize(old.k, capacity)!, this.device.resize(old.v, capacity)!];
+    } else {
+      const other = this.#beside(old, capacity, rows, most);
+      if (other === undefined) return 0;
+      for (const tensor of [old.k, old.v]) tensor.dispose();
+      [this.#keys, this.#values] = [other.k, other.v];
+    }
     this.#capacity = capacity;
     this.#planned = capacity;
+    return rows.length;
   }
 
   dispose(): void {
@@ -127,7 +138,7 @@ export class RowPool {
     const other = capacity === 0 ? null : this.device.growing(shape, most, { memory: 'kv' });
     if (old !== null && other !== null) {
       try {
-        this.#copyRows(old, other, rows);
+        for (const piece of this.#pieces(rows)) tidy(this.device, () => this.#take([old], piece)([other]));
       } catch (error) {
         other.dispose();
         throw error;
@@ -137,15 +148,60 @@ export class RowPool {
     return other;
   }
 
-  /** In pieces: all rows at once would take the pool's memory a third time. */
-  #copyRows(old: Tensor<'f32'>, other: Tensor<'f32'>, rows: Int32Array): void {
-    const step = Math.max(1, Math.floor((2 * moveBytes) / this.rowBytes));
-    for (let at = 0; at < rows.length; at += step) {
-      tidy(this.device, () => {
-        const from = rows.subarray(at, at + step);
-        const to = this.device.tensor(from.map((_, i) => at + i));
-        scatterRows(other, to, gatherRows(old, this.device.tensor(from)));
-      });
+  /** Keys and values of these rows in memory of their own; undefined where there is none. */
+  #beside(old: KeyPool, capacity: number, rows: Int32Array, most: number): KeyPool | undefined {
+    const made: Tensor<'f32'>[] = [];
+    try {
+      for (let i = 0; i < 2; i++) made.push(this.device.growing([capacity, ...this.rowShape], most, { memory: 'kv' }));
+      const other = { k: made[0]!, v: made[1]! };
+      if (this.#copyRows([old, other], rows) === rows.length) {
+        this.#roomy = most;
+        return other;
+      }
+    } catch (error) {
+      for (const tensor of made) tensor.dispose();
+      if (!(error instanceof OutOfMemoryError)) throw error;
+      return undefined;
     }
+    for (const tensor of made) tensor.dispose();
+    return undefined;
+  }
+
+  /** Copies keys and values of these rows to the first places of another pool, or of the same. Gives how many it had the memory for. */
+  #copyRows([from, to]: readonly [KeyPool, KeyPool], rows: Int32Array): number {
+    for (const piece of this.#pieces(rows)) {
+      let put: ((targets: readonly Tensor[]) => void) | undefined;
+      try {
+        tidy(this.device, () => {
+          // Once both are out of their places, nothing that follows takes memory.
+          put = this.#take([from.k, from.v], piece);
+          put([to.k, to.v]);
+        });
+      } catch (error) {
+        if (put === undefined && error instanceof OutOfMemoryError) return piece.at;
+        throw error;
+      }
+    }
+    return rows.length;
+  }
+
+  /** Rows in pieces: all at once would take the pool's memory a third time. */
+  *#pieces(rows: Int32Array): Generator<{ readonly at: number; readonly rows: Int32Array }> {
+    const step = Math.max(1, Math.floor((2 * moveBytes) / this.rowBytes));
+    for (let at = 0; at < rows.length; at += step) yield { at, rows: rows.subarray(at, at + step) };
+  }
+
+  /** Takes rows out of tensors; what it gives puts them into others, from place `at` on. */
+  #take(
+    tensors: readonly Tensor<'f32'>[],
+    { at, rows }: { readonly at: number; readonly rows: Int32Array },
+  ): (targets: readonly Tensor[]) => void {
+    const [from, to] = [this.device.tensor(rows), this.device.tensor(rows.map((_, i) => at + i))];
+    const taken = tensors.map((tensor) => gatherRows(tensor, from));
+    return (targets) => {
+      targets.forEach((target, i) => {
+        scatterRows(target, to, taken[i]!);
+      });
+    };
   }
 }

@@ -19,8 +19,8 @@ export function forgetRecordings(recordings: Map<string, Recording>): void {
 
 /** Keys and values of a cache, (R, Hk, D) each. */
 export interface KeyPool {
-  readonly k: Tensor;
-  readonly v: Tensor;
+  readonly k: Tensor<'f32'>;
+  readonly v: Tensor<'f32'>;
 }
 
 interface Sizes {

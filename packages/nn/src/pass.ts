@@ -93,7 +93,8 @@ export class Pass {
 
   /** Stores k and v (B, T, Hk, D) of a layer call and gives the keys that its queries read. */
   keys(call: LayerCall, k: Tensor, v: Tensor): KeyView {
-    return { ...this.store(call, k, v, this), visible: this.#seen() };
+    const visible = this.#seen();
+    return { ...this.store(call, k, v, this), visible };
   }
 
   /**

@@ -1,5 +1,6 @@
-import { attention, type Tensor } from '@unroll/tensor';
+import { attention, OptionError, type Tensor } from '@unroll/tensor';
 import { createCpuDevice } from '@unroll/tensor/cpu';
+import { findLeaks } from '@unroll/tensor/testing';
 import fc from 'fast-check';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { type KeyView, KVCache, type LayerCall, leftPaddedPositions, type Pass, parseKVPolicy, uncachedPass } from '../src/index.js';
@@ -297,4 +298,72 @@ it('a pass without a cache sees its own call alone', async () => {
   expect(values.slice(4, 8)).toEqual([0, 0, 7, 8]);
   for (const tensor of [q, view.k, view.v, view.keyRows, out]) tensor.dispose();
   pass.dispose();
+});
+
+describe('where the device refuses memory', () => {
+  /** Writes marks in a pass over these positions, one for each loop, and gives what the first sequence of them then reads. */
+  const fill = async (cache: KVCache, sequences: readonly number[], positions: readonly number[], marks: readonly number[]) => {
+    const pass = cache.begin(Int32Array.from(positions), sequences);
+    try {
+      let seen: number[] = [];
+      for (const [loop, mark] of marks.entries()) seen = await write(pass, coreCall(loop), mark);
+      return seen;
+    } finally {
+      pass.dispose();
+    }
+  };
+
+  it('a truncated cache keeps the keys of its tokens, shrunk or not, and whatever follows', async () => {
+    let whole = 0;
+    const upTo = (n: number) => Array.from({ length: n }, (_, i) => i);
+    const leaks = await findLeaks(device, async () => {
+      const cache = create('latest', 2);
+      try {
+        await fill(cache, [0], upTo(40), [1, 2]);
+        const marks = upTo(8).map((position) => 100 + position);
+        // Their rows lie behind those of the sequence that goes.
+        for (const [position, mark] of marks.entries()) await fill(cache, [1], [position], [3, mark]);
+        let failure: unknown;
+        try {
+          cache.truncate(0, 0);
+        } catch (error) {
+          failure = error;
+        }
+        expect(await fill(cache, [1], [8], [4, 200])).toEqual([...marks, 200]);
+        await fill(cache, [0], upTo(20), [5, 6]);
+        expect(await fill(cache, [1], [9], [7, 201])).toEqual([...marks, 200, 201]);
+        cache.truncate(0, 0);
+        expect(await fill(cache, [1], [10], [8, 202])).toEqual([...marks, 200, 201, 202]);
+        if (failure !== undefined) throw failure;
+        whole++;
+      } finally {
+        cache.dispose();
+      }
+    });
+    expect(leaks).toEqual([]);
+    // Twice without a refusal, and where a refusal only put off the shrinking.
+    expect(whole).toBeGreaterThan(2);
+  });
+
+  it('fork, save and load leave nothing behind, and no tokens without keys', async () => {
+    const cache = create('latest', 2);
+    await fill(cache, [0, 1], [0, 1, 0, 1], [0, 1]);
+    const leaks = await findLeaks(device, async () => {
+      cache.fork().dispose();
+      const saved = await cache.save();
+      const other = create('latest', 2);
+      try {
+        other.load(saved);
+      } catch (error) {
+        expect(other.length()).toBe(0);
+        throw error;
+      } finally {
+        other.dispose();
+      }
+    });
+    expect(leaks).toEqual([]);
+    const { policy: _, ...without } = await cache.save();
+    expect(() => cache.load(without as never)).toThrow(OptionError);
+    cache.dispose();
+  });
 });

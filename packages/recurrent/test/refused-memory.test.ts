@@ -59,6 +59,17 @@ it.each<[string, () => unknown]>([
   ],
   ['forward', () => forward(model, rows, { recurrences: 2 }).dispose()],
   [
+    'forward with a cache',
+    () => {
+      const cache = model.createCache({ use: 'mixed-depth' });
+      try {
+        for (let i = 0; i < 3; i++) forward(model, [[i]], { recurrences: 2 + i, cache }).dispose();
+      } finally {
+        cache.dispose();
+      }
+    },
+  ],
+  [
     'latentStates',
     async () => {
       for await (const _ of latentStates(model, rows, { recurrences: 2 }));
