@@ -36,6 +36,15 @@ describe('loading by name', () => {
     for (const owner of [a, b, loaded, built]) owner.dispose();
   });
 
+  it('refuses unknown options, and bytes that are not opened', async () => {
+    const given = { device, config: configJson(tinyConfig), weights: sourceOf(entriesOf()) };
+    await expect(loadRecurrentModel({ ...given, dType: 'q8' } as never)).rejects.toThrow(/loadRecurrentModel: unknown option "dType"/);
+    await expect(loadRecurrentModel({ ...given, weights: new Uint8Array(8) as never })).rejects.toThrow(
+      /got bytes. Open them: await openSafetensors/,
+    );
+    await expect(loadRecurrentModel({ ...given, weights: 'model.safetensors' as never })).rejects.toThrow(/got string. Open them/);
+  });
+
   it('drops the duplicate head and the rotary table of the upload', async () => {
     const entries = entriesOf();
     entries.set('lm_head.weight', { dtype: 'F32', shape: [23, 24], bytes: new Uint8Array(0) });
