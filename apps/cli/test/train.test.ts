@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { problemFor, Random, tasks as trainTasks } from '@unroll/train';
@@ -57,6 +57,18 @@ describe('train', () => {
     expect(report.match(/<polyline/g)!.length).toBe(11);
     expect(report).not.toContain('NaN');
     expect((await unroll(['generate', '12+30=', '--model', join(run, 'model'), '-n', '2'])).code).toBe(0);
+  });
+
+  it('removes what killed runs left of files that were being saved, and nothing else', async () => {
+    const run = join(folder, 'left-behind');
+    mkdirSync(join(run, 'model'), { recursive: true });
+    const left = ['.training.safetensors.0123456789ab.tmp', '.log.jsonl.0123456789ab.tmp', 'model/.model.safetensors.0123456789ab.tmp'];
+    const others = ['.notes.0123456789ab.tmp', 'training.safetensors.tmp'];
+    for (const file of [...left, ...others]) writeFileSync(join(run, file), 'half');
+    expect((await unroll(['train', recipe, '--out', run, '--steps', '1', '--eval-problems', '8'])).code).toBe(0);
+    expect(left.filter((file) => existsSync(join(run, file)))).toEqual([]);
+    expect(others.filter((file) => existsSync(join(run, file)))).toEqual(others);
+    expect(log(run).map(({ step }) => step)).toEqual([1]);
   });
 
   it('begins with the weights of a checkpoint', async () => {

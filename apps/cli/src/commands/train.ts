@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openSafetensors, toFloat32 } from '@unroll/checkpoint';
-import { fileSink, fileSource } from '@unroll/checkpoint/node';
+import { fileSink, fileSource, removeTemporaries } from '@unroll/checkpoint/node';
 import { forEachTensor, type Tensor } from '@unroll/tensor';
 import {
   type HarderConfig,
@@ -30,6 +30,7 @@ import { type LogLine, reportOf } from '../train/report.js';
 const STATE_FILE = 'training.safetensors';
 const LOG_FILE = 'log.jsonl';
 const REPORT_FILE = 'report.html';
+const OWN_FILES: readonly string[] = [STATE_FILE, LOG_FILE, 'model.safetensors'];
 const DEFAULT_SAVE_SECONDS = 600;
 const DEFAULT_EVAL_STEPS = 200;
 const DEFAULT_EVAL_PROBLEMS = 128;
@@ -104,7 +105,11 @@ async function trimLog(path: string, lastStep: number): Promise<void> {
       return false;
     }
   });
-  await writeFile(path, kept.map((line) => `${line}\n`).join(''));
+  // Whole or not at all: killed here, a run would lose what it has logged.
+  const sink = await fileSink(path);
+  await sink.write(new TextEncoder().encode(kept.map((line) => `${line}\n`).join('')));
+  await sink.end();
+  await sink.commit();
 }
 
 /** Writes the model so far as a checkpoint folder. */
@@ -196,6 +201,8 @@ async function run(flags: Flags, io: Io): Promise<number> {
   try {
     trainer = new Trainer(device, config, corpus.documents === undefined ? {} : { documents: corpus.documents });
     await mkdir(out, { recursive: true });
+    // Every kill while saving leaves a file as large as the state.
+    for (const folder of [out, join(out, 'model')]) await removeTemporaries(folder, (file) => OWN_FILES.includes(file));
     const state = join(out, STATE_FILE);
     const log = join(out, LOG_FILE);
     const from = readText(flags, 'from');
