@@ -1,6 +1,7 @@
 // What depth buys at equal data: trains a recipe on a quarter of its steps, and beside it two models without recurrence on the very same
 // problems: its fixed-depth twin (the same parameters, one pass) and its compute-matched twin (as many layers of its own as the recurrent
-// model runs at its mean depth, one pass). Prints how each answers held-out problems of the recipe's tasks.
+// model runs at its mean depth, one pass). Prints how each answers held-out problems of the recipe's tasks. The twins train
+// side by side.
 //
 //   node apps/cli/scripts/twins.mjs packages/train/recipes/scratch.json --out runs/twins [--steps N] [--threads N] [--problems FILE] [--depths 1,8,16] [--deep-rate X]
 //
@@ -75,7 +76,8 @@ export async function compareTwins(recipe, { out, steps, problems, depths, deepR
   const short = shortened(recipe, steps);
   const log = await train('recurrent', short);
   const { fixed, deep } = twinsOf(short, recipe.curriculum && planOf(log), deepRate);
-  const logs = { recurrent: log, fixed: await train('fixed', fixed), deep: await train('deep', deep) };
+  const [fixedLog, deepLog] = await Promise.all([train('fixed', fixed), train('deep', deep)]);
+  const logs = { recurrent: log, fixed: fixedLog, deep: deepLog };
   const asked = join(out, 'problems.jsonl');
   const known = new Set(recipe.tasks.map((/** @type {{ task: string }} */ { task }) => task));
   const lines = readFileSync(problems, 'utf8').split('\n');
