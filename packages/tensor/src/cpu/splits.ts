@@ -6,16 +6,18 @@ interface Split {
   readonly work: (args: readonly number[]) => number;
   /** Pieces have a multiple of this many units. */
   readonly step: number;
+  /** Pieces for each thread, where fewer than usual are better. */
+  readonly pieces?: number;
 }
 
 /** How long a row is stands in memory; a row of one value still takes its time. */
 const binaryWork = ([, , , , rank]: readonly number[]) => (rank === 1 ? 4 : 64);
 
 const splits: Partial<Record<KernelName, Split>> = {
-  matvec: { work: ([, , , K]) => K!, step: 8 },
+  matvec: { work: ([, , , K]) => K!, step: 8, pieces: 4 },
   matmul: { work: ([, , , M, K]) => M! * K!, step: 8 },
-  matmulQ8: { work: ([, , , , M, K]) => 4 * M! * K!, step: 1 },
-  matmulQ4: { work: ([, , , , M, K]) => 4 * M! * K!, step: 1 },
+  matmulQ8: { work: ([, , , , M, K]) => 4 * M! * K!, step: 3, pieces: 4 },
+  matmulQ4: { work: ([, , , , M, K]) => 4 * M! * K!, step: 3, pieces: 4 },
   packQuantized: { work: ([, , , K]) => 4 * K!, step: 1 },
   gemmQuantized: { work: ([, , , , M, K]) => 4 * M! * K!, step: 1 },
   quantizeActivations: { work: ([, , K]) => K!, step: 1 },
@@ -47,7 +49,7 @@ export function pieceOf(name: KernelName, args: readonly number[], threads: numb
   const units = args[args.length - 1]! - args[args.length - 2]!;
   const work = units * split.work(args);
   if (work < worthSharing || units <= split.step) return { piece: 0, work };
-  const pieces = Math.min(threads * piecesPerThread, Math.ceil(work / (worthSharing / 4)));
+  const pieces = Math.min(threads * (split.pieces ?? piecesPerThread), Math.ceil(work / (worthSharing / 4)));
   return { piece: Math.ceil(units / pieces / split.step) * split.step, work };
 }
 
