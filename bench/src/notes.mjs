@@ -33,9 +33,8 @@ process, thread counts in turns, 60 products each, the best pair was 1.91 to 1.9
   {
     bar: 'cost of a token, 0.5 M decoder',
     aim: 'every WebAssembly peer',
-    text: `Of 97 to 119 microseconds a token, about 60 % pass in kernels ("Where the time of unroll goes", tiny, decode): 434,000 weights from the third-level cache take 36,
-attention over 128 to 192 keys 10 to 18. The other 40 microseconds are spread thinly: no function of the host has more than 2 % of a CPU profile. With q4 weights the same model
-reaches 2.4 x. The peer became faster in the longer runs that give every engine time to compile: 5,200 tokens/s after 5,000 tokens, 2,700 to 3,000 after 580.`,
+    text: `Little more than half of a token passes in kernels ("Where the time of unroll goes", tiny, decode), most of that in reading 434,000 weights, 1.7 MB, from the third-level cache:
+with q4 weights, an eighth of the bytes, the same host reaches 2.4 x (below). The rest is the host's, two asynchronous iterators and some twenty operations beside the recorded passes, no single one of them large.`,
   },
   {
     bar: 'cost of a token, 0.5 M decoder',

@@ -1,43 +1,15 @@
-import { BYTES, dotCodes, finish, kept, RECORD, SCALE, scales4, SUM } from './quant';
-import { chunk, moveTotals } from './quant-totals';
-import { own } from './thread';
+import { dotCodes, finish, kept, scales4 } from './quant';
 
 // The products of quant-panel.ts for W in 4 bits where the engine has relaxed SIMD: codes of 0 to 15 stay bytes, of which a vector holds
 // sixteen, and a lane's sixteen products of at most 15 x 127 fit its 16 bits.
 
 /** A group of four rows of A: for each of 8 quads of k four rows of four bytes, then the four scales, then 8 times the sum of each row. */
-const ROWS: usize = 160, ROW_SCALES: usize = 128, ROW_SUMS: usize = 144;
+export const CODE_ROWS: usize = 160, CODE_ROW_SCALES: usize = 128, CODE_ROW_SUMS: usize = 144;
 /** A group of eight columns of W: for each of the same quads eight columns of four codes, then the eight scales. */
-const COLUMNS: usize = 288, COLUMN_SCALES: usize = 256;
+export const CODE_COLUMNS: usize = 288;
+const COLUMN_SCALES: usize = 256;
 
-/** Brings the quantised rows x (M, K) together in the panels p0 to p1 of four rows; rows beyond M are 0. */
-export function packCodes(x: usize, to: usize, M: i32, K: i32, p0: i32, p1: i32): void {
-  const G = <usize>((K + 31) >> 5);
-  for (let p = p0; p < p1; p++) {
-    const panel = to + <usize>p * G * ROWS;
-    const rows = min(4, M - (p << 2));
-    if (rows < 4) memory.fill(panel, 0, G * ROWS);
-    for (let r = 0; r < rows; r++) {
-      let from = x + <usize>((p << 2) + r) * G * RECORD;
-      let q = panel + ((<usize>r) << 2);
-      for (const end = from + G * RECORD; from < end; from += RECORD) {
-        for (let i: usize = 0; i < 32; i += 16) {
-          const v = v128.load(from + i, BYTES);
-          const at = q + (i << 2);
-          v128.store_lane<i32>(at, v, 0);
-          v128.store_lane<i32>(at, v, 1, 16);
-          v128.store_lane<i32>(at, v, 2, 32);
-          v128.store_lane<i32>(at, v, 3, 48);
-        }
-        f32.store(q, f32.load(from, SCALE), ROW_SCALES);
-        i32.store(q, i32.load(from, SUM), ROW_SUMS);
-        q += ROWS;
-      }
-    }
-  }
-}
-
-function widen(w: usize, s: usize, to: usize, groups: i32): void {
+export function widenCodes(w: usize, s: usize, to: usize, groups: i32): void {
   const low = kept(0x0f0f0f0f, groups >> 31);
   for (let g = 0; g < groups; g++) {
     for (let j: usize = 0; j < 8; j++) {
@@ -50,7 +22,7 @@ function widen(w: usize, s: usize, to: usize, groups: i32): void {
     v128.store(to, scales4(s), COLUMN_SCALES);
     v128.store(to, scales4(s + 8), COLUMN_SCALES + 16);
     s += 16;
-    to += COLUMNS;
+    to += CODE_COLUMNS;
   }
 }
 
@@ -60,11 +32,11 @@ function total(sum: v128, minus: v128, scales: v128, at: usize): void {
 }
 
 /** Four rows by eight columns over some groups, added to `totals`, rows of 8. */
-function tile(x: usize, w: usize, groups: i32, totals: usize): void {
+export function tileCodes(x: usize, w: usize, groups: i32, totals: usize): void {
   for (let g = 0; g < groups; g++) {
     let a0 = i16x8.splat(0), a1 = i16x8.splat(0), a2 = i16x8.splat(0), a3 = i16x8.splat(0);
     let b0 = i16x8.splat(0), b1 = i16x8.splat(0), b2 = i16x8.splat(0), b3 = i16x8.splat(0);
-    const end = x + ROW_SCALES;
+    const end = x + CODE_ROW_SCALES;
     while (true) {
       const lo = v128.load(w), hi = v128.load(w, 16);
       let r = v128.load_splat<i32>(x);
@@ -96,32 +68,7 @@ function tile(x: usize, w: usize, groups: i32, totals: usize): void {
     r = v128.load_splat<f32>(x, 12), n = v128.load_splat<i32>(x, 28);
     total(a3, n, f32x4.mul(lo, r), totals + 96);
     total(b3, n, f32x4.mul(hi, r), totals + 112);
-    x += ROWS - ROW_SCALES;
-    w += COLUMNS - COLUMN_SCALES;
-  }
-}
-
-/** `gemmQuantized` of 4 bits. */
-export function gemmCodes(x: usize, w: usize, s: usize, c: usize, M: i32, K: i32, N: i32, scratch: usize, scratchBytes: i32, b0: i32, b1: i32): void {
-  const G = (K + 31) >> 5;
-  const line = (<usize>N) << 2;
-  const panelBytes = <usize>G * ROWS;
-  const columns = own(scratch, scratchBytes);
-  const totals = columns + <usize>chunk * COLUMNS;
-  const panels = (M + 3) >> 2;
-  for (let b = b0; b < b1; b++) {
-    const bytes = (<usize>min(8, N - (b << 3))) << 2;
-    for (let g = 0; g < G; g += chunk) {
-      const groups = min(chunk, G - g);
-      const at = <usize>(b * G + g);
-      widen(w + (at << 7), s + (at << 4), columns, groups);
-      for (let p = 0; p < panels; p++) {
-        const to = c + <usize>(p << 2) * line + ((<usize>b) << 5);
-        const rows = <usize>min(4, M - (p << 2));
-        for (let r: usize = 0; r < 4; r++) moveTotals(g && r < rows ? to + r * line : 0, totals + (r << 5), bytes);
-        tile(x + <usize>p * panelBytes + <usize>g * ROWS, columns, groups, totals);
-        for (let r: usize = 0; r < rows; r++) moveTotals(totals + (r << 5), to + r * line, bytes);
-      }
-    }
+    x += CODE_ROWS - CODE_ROW_SCALES;
+    w += CODE_COLUMNS - COLUMN_SCALES;
   }
 }
