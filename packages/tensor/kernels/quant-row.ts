@@ -1,8 +1,8 @@
 import { BYTES, dot, dotCodes, evenBytes, finish, finish4, kept, RECORD, SCALE, scalesBy } from './quant';
 
 // One row of A by quantised rows of W: what decoding spends its time on, bound by how fast weights come from memory. Three places of W are read
-// at once, each from one end to the other: one place alone comes at half of what the memory gives, since the next lines are asked for only
-// when a page begins, and places a few kilobytes apart share the cache's lines.
+// at once, each from one end to the other: one place alone comes at half of what the memory gives, as if too few lines were
+// under way, and neighbouring places, a few kilobytes apart, gain less (docs/decisions.md, "Quantised weights").
 
 @inline
 function storeUpTo4(p: usize, v: v128, count: i32): void {
